@@ -1,0 +1,1 @@
+"""What is trained by imitation: diffusion and flow policies over chunks of actions."""

@@ -1,0 +1,57 @@
+"""A policy as one file: its config, its Spec, its weights and normaliser. Nothing else is needed to use it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from policies.diffusion import DiffusionConfig, DiffusionPolicy
+from policies.flow import FlowConfig, FlowPolicy
+from policies.mlp import MlpConfig
+from policies.transformer import TransformerConfig
+from policies.unet import UnetConfig
+from robot_rl import configs
+from robot_rl.runs import atomically, read_torch
+from robot_rl.types import RobotRLError, Spec
+
+PolicyConfig = DiffusionConfig | FlowConfig
+KNOWN = (DiffusionConfig, FlowConfig, UnetConfig, MlpConfig, TransformerConfig)
+FORMAT = 1
+
+
+def to_data(policy: DiffusionPolicy | FlowPolicy) -> dict[str, Any]:
+    """Everything of a policy as tensors and plain data."""
+    return {
+        "robot_rl_policy": FORMAT,
+        "config": configs.to_data(policy.config),
+        "spec": policy.spec.to_dict(),
+        "weights": policy.state_dict(),
+    }
+
+
+def from_data(data: dict[str, Any], origin: str) -> DiffusionPolicy | FlowPolicy:
+    """The inverse of `to_data`: frozen, in evaluation mode. `origin` names the source in errors."""
+    if data.get("robot_rl_policy") != FORMAT:
+        found = data.get("robot_rl_policy", "none")
+        raise RobotRLError(
+            f"{origin} is not a policy of robot-rl format {FORMAT} (found: {found}); `robot-rl pretrain` makes one"
+        )
+    policy = configs.from_data(data["config"], KNOWN).build(Spec.from_dict(data["spec"]))
+    try:
+        policy.load_state_dict(data["weights"])
+    except RuntimeError as error:
+        raise RobotRLError(f"the weights in {origin} do not fit its config: {error}") from error
+    return policy.eval().requires_grad_(False)
+
+
+def save(policy: DiffusionPolicy | FlowPolicy, path: Path) -> None:
+    """Write a policy atomically."""
+    import torch
+
+    atomically(Path(path), lambda part: torch.save(to_data(policy), part))
+
+
+def load(path: Path) -> DiffusionPolicy | FlowPolicy:
+    """Read a policy, or the policy of a run's folder."""
+    path = Path(path) / "policy.pt" if Path(path).is_dir() else Path(path)
+    return from_data(read_torch(path), str(path))

@@ -1,0 +1,92 @@
+"""Diffusion policy (Chi et al. 2023, 2303.04137): denoise a chunk of actions under the observation history.
+
+Training is DDPM's: minimise |eps - eps_theta(x_k, k)|^2 (Ho et al. 2020, 2006.11239, equation 14) on a squared-cosine
+schedule. Sampling is DDIM's with eta 0 (Song et al. 2020, 2010.02502, equation 12), which adds no noise of its own: the
+initial noise determines the chunk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor, nn
+
+from policies.chunk_net import BackboneConfig, ChunkNet
+from policies.mlp import MlpConfig
+from robot_rl.types import RobotRLError, Spec
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """Diffusion policy: DDPM in training, deterministic DDIM in sampling."""
+
+    horizon: int = 16
+    """actions in a chunk"""
+    n_obs: int = 2
+    """observations of history it sees"""
+    train_steps: int = 100
+    """noise levels"""
+    steps: int = 10
+    """DDIM steps of a sample"""
+    prediction: Literal["epsilon", "sample", "v_prediction"] = "epsilon"
+    """what the network predicts: the noise, the clean chunk, or the velocity"""
+    backbone: BackboneConfig = field(default_factory=MlpConfig)
+    """denoising network"""
+
+    def build(self, spec: Spec) -> DiffusionPolicy:
+        """An untrained policy for the worlds of `spec`."""
+        return DiffusionPolicy(spec, self)
+
+
+class DiffusionPolicy(nn.Module):
+    """See the module's docstring; implements `Policy`."""
+
+    def __init__(self, spec: Spec, config: DiffusionConfig) -> None:
+        super().__init__()
+        if not 1 <= config.steps <= config.train_steps:
+            raise RobotRLError(f"DDIM steps must lie in 1..{config.train_steps} (train_steps), not {config.steps}")
+        self.spec, self.config, self.horizon, self.n_obs = spec, config, config.horizon, config.n_obs
+        self.net = ChunkNet(spec, config.backbone, config.horizon, config.n_obs)
+        self.scheduler = DDIMScheduler(
+            config.train_steps,
+            beta_schedule="squaredcos_cap_v2",
+            prediction_type=config.prediction,
+            clip_sample=True,
+            clip_sample_range=1.0,
+            set_alpha_to_one=True,
+        )
+
+    def fit(self, state: np.ndarray, action: np.ndarray) -> None:
+        """Set the normalisers from all states (N, S) and actions (N, A) of the data."""
+        self.net.fit(state, action)
+
+    def normalise(self, state: Tensor) -> Tensor:
+        """States (..., S) as the policy sees them, about [-1, 1]; what refines the policy sees them so too."""
+        return self.net.state(state)
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Mean squared denoising error of "state" (B, To, S) and "action" (B, H, A)."""
+        data = self.net.action(batch["action"])
+        noise = torch.randn_like(data)
+        k = torch.randint(self.config.train_steps, (len(data),), device=data.device)
+        x = self.scheduler.add_noise(data, noise, k)
+        targets = {"epsilon": lambda: noise, "sample": lambda: data}
+        target = targets.get(self.config.prediction, lambda: self.scheduler.get_velocity(data, noise, k))()
+        return (self._denoise(x, k, self.net.condition(batch)) - target).square().mean()
+
+    @torch.no_grad()
+    def sample(self, obs: dict[str, Tensor], noise: Tensor | None = None) -> Tensor:
+        """Actions (B, H, A) in [-1, 1] for "state" (B, To, S); the same noise (B, H, A) gives the same chunk."""
+        cond, x = self.net.condition(obs), self.net.noise_like(obs, noise)
+        self.scheduler.set_timesteps(self.config.steps)
+        for k in self.scheduler.timesteps:
+            prediction = self._denoise(x, k.expand(len(x)), cond)
+            x = self.scheduler.step(prediction, k, x, eta=0.0).prev_sample
+        return self.net.actions(x)
+
+    def _denoise(self, x: Tensor, k: Tensor, cond: Tensor) -> Tensor:
+        return self.net(x, k.to(x) / self.config.train_steps, cond)

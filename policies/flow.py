@@ -1,0 +1,79 @@
+"""Flow policy: straight paths from noise to action chunks, followed by Euler or Heun steps.
+
+Rectified flow (Liu et al. 2022, 2209.03003), equation (1): minimise |v(x_t, t) - (x_1 - x_0)|^2 with
+x_t = (1 - t) x_0 + t x_1, x_0 noise, x_1 data. Sampling integrates dx = v dt from 0 to 1: the noise determines
+the chunk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from policies.chunk_net import BackboneConfig, ChunkNet
+from policies.mlp import MlpConfig
+from robot_rl.types import RobotRLError, Spec
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    """Rectified-flow policy."""
+
+    horizon: int = 16
+    """actions in a chunk"""
+    n_obs: int = 2
+    """observations of history it sees"""
+    steps: int = 10
+    """integration steps of a sample"""
+    solver: Literal["euler", "heun"] = "euler"
+    """Heun halves the error at twice the cost"""
+    backbone: BackboneConfig = field(default_factory=MlpConfig)
+    """network that predicts the velocity"""
+
+    def build(self, spec: Spec) -> FlowPolicy:
+        """An untrained policy for the worlds of `spec`."""
+        return FlowPolicy(spec, self)
+
+
+class FlowPolicy(nn.Module):
+    """See the module's docstring; implements `Policy`."""
+
+    def __init__(self, spec: Spec, config: FlowConfig) -> None:
+        super().__init__()
+        if config.steps < 1:
+            raise RobotRLError(f"flow needs at least 1 integration step, not {config.steps}")
+        self.spec, self.config, self.horizon, self.n_obs = spec, config, config.horizon, config.n_obs
+        self.net = ChunkNet(spec, config.backbone, config.horizon, config.n_obs)
+
+    def fit(self, state: np.ndarray, action: np.ndarray) -> None:
+        """Set the normalisers from all states (N, S) and actions (N, A) of the data."""
+        self.net.fit(state, action)
+
+    def normalise(self, state: Tensor) -> Tensor:
+        """States (..., S) as the policy sees them, about [-1, 1]; what refines the policy sees them so too."""
+        return self.net.state(state)
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Mean squared velocity error of "state" (B, To, S) and "action" (B, H, A)."""
+        data = self.net.action(batch["action"])
+        noise = torch.randn_like(data)
+        t = torch.rand(len(data), device=data.device, dtype=data.dtype)
+        x = torch.lerp(noise, data, t[:, None, None])
+        return (self.net(x, t, self.net.condition(batch)) - (data - noise)).square().mean()
+
+    @torch.no_grad()
+    def sample(self, obs: dict[str, Tensor], noise: Tensor | None = None) -> Tensor:
+        """Actions (B, H, A) in [-1, 1] for "state" (B, To, S); the same noise (B, H, A) gives the same chunk."""
+        cond, x = self.net.condition(obs), self.net.noise_like(obs, noise)
+        dt = 1.0 / self.config.steps
+        for i in range(self.config.steps):
+            t = torch.full((len(x),), i * dt, device=x.device, dtype=x.dtype)
+            velocity = self.net(x, t, cond)
+            if self.config.solver == "heun":
+                velocity = 0.5 * (velocity + self.net(x + dt * velocity, t + dt, cond))
+            x = x + dt * velocity
+        return self.net.actions(x)

@@ -1,0 +1,61 @@
+"""Agents on disk: one file holds the config, the base policy and what was learned on top of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from policies import checkpoint as policy_file
+from robot_rl import configs
+from robot_rl.agents.frozen import Frozen, FrozenConfig
+from robot_rl.agents.residual import Residual, ResidualConfig
+from robot_rl.runs import atomically, read_torch
+from robot_rl.types import RobotRLError
+
+AgentConfig = FrozenConfig | ResidualConfig
+KNOWN = (FrozenConfig, ResidualConfig)
+FORMAT = 1
+
+
+def save_agent(agent: Frozen | Residual, path: Path) -> None:
+    """Write an agent, base policy included, atomically."""
+    data = {
+        "robot_rl_agent": FORMAT,
+        "config": configs.to_data(agent.config),
+        "policy": policy_file.to_data(agent.policy),  # type: ignore[arg-type]
+        "learned": agent.state_dict(),
+    }
+    atomically(Path(path), lambda part: torch.save(data, part))
+
+
+def load_agent(path: Path, execute: int | None = None) -> Frozen | Residual:
+    """The agent in a file or in a run's folder; a bare policy is played frozen, `execute` actions of each chunk."""
+    path = _file(Path(path))
+    data = read_torch(path)
+    if "robot_rl_policy" in data:
+        policy = policy_file.from_data(data, str(path))
+        return FrozenConfig(execute or min(FrozenConfig.execute, policy.horizon)).build(policy)
+    if data.get("robot_rl_agent") != FORMAT:
+        raise RobotRLError(f"{path} is neither a policy nor an agent of robot-rl; `pretrain` and `refine` make them")
+    if execute is not None:
+        raise RobotRLError(
+            f"{path} is a refined agent: it fixes how many actions of a chunk it executes; drop --execute"
+        )
+    policy = policy_file.from_data(data["policy"], str(path))
+    agent = configs.from_data(data["config"], KNOWN).build(policy)
+    agent.load_state_dict(data["learned"])
+    return agent
+
+
+def _file(path: Path) -> Path:
+    """`path`, or what a run's folder `path` made."""
+    if not path.is_dir():
+        return path
+    for name in ("agent.pt", "policy.pt"):
+        if (path / name).is_file():
+            return path / name
+    raise RobotRLError(
+        f"{path} holds neither agent.pt nor policy.pt: its run has not finished, or it is no run's folder"
+    )

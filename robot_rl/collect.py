@@ -1,0 +1,49 @@
+"""The verb `collect`: let an operator demonstrate the task, and keep what succeeded."""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import closing
+from pathlib import Path
+
+from tqdm import tqdm
+
+from robot_rl import workers
+from robot_rl.episodes import EpisodeStore
+from robot_rl.seeds import episode_seed
+from robot_rl.types import RobotRLError, Spec
+from robot_rl.workers import MakePlayer, MakeEnv
+
+PATIENCE = 200  # attempts in a row without a success before giving up
+
+
+def collect(
+    out: Path,
+    spec: Spec,
+    make_env: MakeEnv,
+    make_operator: MakePlayer,
+    *,
+    episodes: int,
+    seed: int = 0,
+    workers_: int = 1,
+    keep_failures: bool = False,
+) -> Path:
+    """Append demonstrations to the store `out` until it holds `episodes`; run again to go on after a stop."""
+    with EpisodeStore.create(out, spec) as store:
+        attempt = 1 + max((store.read(i, images=False).meta.get("attempt", -1) for i in range(len(store))), default=-1)
+        seeds = (episode_seed("collect", seed, i) for i in itertools.count(attempt))
+        progress = tqdm(total=episodes, initial=len(store), desc="collect", disable=None)
+        failed_in_a_row = 0
+        with closing(workers.episodes(make_env, make_operator, seeds, workers_)) as played:
+            while len(store) < episodes:
+                episode = next(played)
+                failed_in_a_row = 0 if episode.success else failed_in_a_row + 1
+                if failed_in_a_row == PATIENCE:
+                    raise RobotRLError(f"the operator failed {PATIENCE} times in a row at {spec.world}; raise --skill")
+                if episode.success or keep_failures:
+                    episode.meta |= {"attempt": attempt, "actor": "operator"}
+                    store.append(episode)
+                    progress.update()
+                attempt += 1
+        progress.close()
+    return Path(out)

@@ -1,0 +1,266 @@
+"""Episodes on disk: one directory, one zarr group (format 2) an episode, readable by anything that reads zarr.
+
+store/.zattrs               what this is, the version of the format, the Spec
+store/.lock                 held by the one writer; the kernel frees it when the writer is killed
+store/000000/.zattrs        terminated, truncated, success, length, meta, a checksum of every chunk
+store/000000/obs/state      (T + 1, S); a "/" of a key is a folder, so "image/front" is obs/image/front
+store/000000/action, ...    (T, A); reward, score and intervened (T,); extras/... (T + 1, ...)
+store/.tmp-000001           being written: made durable, then renamed, so an episode is there whole or not at all
+store/damaged/              originals that `repair` replaced
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import json
+import os
+import re
+import shutil
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from robot_rl import episode_files
+from robot_rl.types import Episode, RobotRLError, Spec
+
+FORMAT = "robot-rl episodes"
+VERSION = 1
+
+
+class EpisodeStore:
+    """Episodes of one Spec, in the order they were made. Made by `create` (to write) or `open` (to read)."""
+
+    def __init__(self, path: Path, spec: Spec, lock: IO[str] | None) -> None:
+        self.path, self.spec, self._lock = path, spec, lock
+        self._names: list[str] = []
+        self.refresh()
+        if lock is not None:
+            _writers.add(self)
+
+    @classmethod
+    def create(cls, path: Path | str, spec: Spec) -> EpisodeStore:
+        """Open for writing: a new store, or one with the same Spec to continue. One writer at a time."""
+        path = Path(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if not (path / ".zattrs").exists():
+                _require_fresh(path)
+            lock = _lock(path)
+        except OSError as error:
+            raise RobotRLError(f"{path} cannot hold a store ({error.strerror}): choose another directory") from error
+        try:
+            if (path / ".zattrs").exists():
+                _spec(path).require(spec, f"the store {path}", "this run")
+            else:
+                _write_root(path, spec)
+            _sweep(path)
+        except BaseException:
+            lock.close()
+            raise
+        return cls(path, spec, lock)
+
+    @classmethod
+    def open(cls, path: Path | str) -> EpisodeStore:
+        """Open for reading, whether or not a writer is at work."""
+        return cls(Path(path), _spec(Path(path)), None)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, i: int) -> Episode:
+        return self.read(i)
+
+    def __iter__(self) -> Iterator[Episode]:
+        return (self.read(i) for i in range(len(self)))
+
+    def read(self, i: int, *, images: bool = True) -> Episode:
+        """Episode i, checked against its checksums; without `images` they are neither read nor in `obs`."""
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"episode {i} of {len(self)} in {self.path}")
+        return episode_files.read(self.path / self._names[i], images=images)
+
+    def append(self, episode: Episode) -> int:
+        """Store an episode and return its index. When this returns the episode survives a power cut.
+
+        A malformed episode, a full disk and a failing one raise RobotRLError and leave the store as it was.
+        """
+        self._require_writer()
+        name = f"{int(self._names[-1]) + 1 if self._names else 0:06d}"
+        temporary = self.path / f".tmp-{name}"
+        episode_files.write(temporary, episode_files.encode(episode, self.spec))
+        os.rename(temporary, self.path / name)
+        self._names.append(name)
+        episode_files.sync_directory(self.path)
+        return len(self) - 1
+
+    def truncate(self, n: int) -> None:
+        """Keep the first n episodes."""
+        self._require_writer()
+        if not 0 <= n <= len(self):
+            raise RobotRLError(f"{self.path} holds {len(self)} episodes; it cannot be cut to {n}")
+        while len(self) > n:  # from the end, each at one stroke: killed midway, what is left has no gap
+            name = self._names.pop()
+            os.rename(self.path / name, self.path / f".tmp-{name}")
+        episode_files.sync_directory(self.path)
+        _sweep(self.path)
+
+    def refresh(self) -> int:
+        """See what the writer appended since; return the number of episodes."""
+        self._names = _names(self.path)
+        return len(self)
+
+    def follow(self, poll: float = 0.5, timeout: float | None = None) -> Iterator[Episode]:
+        """Every episode, those to come too; looks every `poll` s and ends after `timeout` s without a new one."""
+        last = time.monotonic()
+        for i in itertools.count():
+            while i >= len(self) and i >= self.refresh():
+                if timeout is not None and time.monotonic() - last >= timeout:
+                    return
+                time.sleep(poll)
+            yield self.read(i)
+            last = time.monotonic()
+
+    def close(self) -> None:
+        """Let another process write; reading still works."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> EpisodeStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _require_writer(self) -> None:
+        if self._lock is None:
+            raise RobotRLError(f"{self.path} is open for reading; open it with EpisodeStore.create to change it")
+
+
+def repair(path: Path | str) -> list[str]:
+    """Mend a store that no process writes to; return what was done, a line each (none: all was well).
+
+    Leftovers of a killed writer are removed. Each damaged episode is replaced by its longest prefix of steps in
+    which every array is readable and matches its checksums; the original goes to `damaged/`.
+    """
+    path = Path(path)
+    _spec(path)
+    with _lock(path):
+        lines = [f"removed {name}, left by a killed writer" for name in _sweep(path)]
+        for name in _names(path):
+            try:
+                episode_files.read(path / name, images=True)
+            except RobotRLError as error:
+                lines.append(f"{error.__cause__ or error}; {_mend(path, name)}")
+    return lines
+
+
+def _mend(path: Path, name: str) -> str:
+    """Replace a damaged episode by its whole prefix; what was done, in words."""
+    prefix, temporary = episode_files.read_prefix(path / name), path / f".tmp-{name}"
+    if prefix is not None:
+        episode_files.write(temporary, episode_files.encode(prefix, _spec(path)))
+    (path / "damaged").mkdir(exist_ok=True)
+    places = (path / "damaged" / f"{name}.{i}" for i in itertools.count())
+    kept = next(place for place in places if not place.exists())
+    os.rename(path / name, kept)
+    if prefix is None:
+        return f"no step of it could be saved; it is now in {kept}"
+    os.rename(temporary, path / name)
+    episode_files.sync_directory(path)
+    return f"{prefix.meta['repaired']}; the original is now in {kept}"
+
+
+# ---------------------------------------------------------------------------------------- the store's directory
+
+
+def _spec(path: Path) -> Spec:
+    """The Spec of the store at `path`, or RobotRLError saying what is there instead."""
+    if not path.is_dir():
+        what = "is a file" if path.exists() else "does not exist"
+        raise RobotRLError(f"{path} {what}; a store of episodes is a directory made by collect, refine or import")
+    try:
+        root = json.loads((path / ".zattrs").read_text())
+    except FileNotFoundError:
+        raise RobotRLError(_what_else(path)) from None
+    except (OSError, ValueError) as error:
+        raise RobotRLError(
+            f"{path}/.zattrs is damaged ({error}): copy .zattrs from a store made with the same world, arm and cameras"
+        ) from error
+    if not isinstance(root, dict) or root.get("format") != FORMAT:
+        raise RobotRLError(f"{path} is a zarr group, but not a store of robot-rl: bring it in with `robot-rl import`")
+    if root.get("version") != VERSION:
+        raise RobotRLError(
+            f"{path} has version {root.get('version')} of the format; this robot-rl reads {VERSION}: update robot-rl"
+        )
+    return Spec.from_dict(root.get("spec", {}))
+
+
+def _what_else(path: Path) -> str:
+    if _names(path):
+        return f"{path} holds episodes but its .zattrs is missing: copy it from a store made with the same world"
+    held = sorted(p.name for p in path.iterdir())[:5] or "nothing"
+    return f"{path} is no store of episodes: it has no .zattrs; it holds {held}. collect, refine and import make stores"
+
+
+def _require_fresh(path: Path) -> None:
+    own = {".lock", ".zgroup", ".zattrs", ".tmp-root"}  # what a writer killed at its very start leaves
+    if any(p.name not in own for p in path.iterdir()):
+        raise RobotRLError(f"{_what_else(path)}; to begin one, choose an empty directory")
+
+
+def _write_root(path: Path, spec: Spec) -> None:
+    """.zattrs comes last and at one stroke: a directory that has it is a store."""
+    (path / ".zgroup").write_text(json.dumps({"zarr_format": 2}))
+    root = {"format": FORMAT, "version": VERSION, "spec": spec.to_dict()}
+    with open(path / ".tmp-root", "w") as file:
+        file.write(json.dumps(root, indent=1))
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(path / ".tmp-root", path / ".zattrs")
+    episode_files.sync_directory(path)
+
+
+def _names(path: Path) -> list[str]:
+    return sorted((e.name for e in os.scandir(path) if re.fullmatch(r"\d{6,}", e.name)), key=int)
+
+
+def _sweep(path: Path) -> list[str]:
+    """Remove what a killed writer left; only for the holder of the lock."""
+    left = sorted(e.name for e in os.scandir(path) if e.name.startswith(".tmp-"))
+    for name in left:
+        shutil.rmtree(path / name) if (path / name).is_dir() else os.unlink(path / name)
+    return left
+
+
+def _lock(path: Path) -> IO[str]:
+    """The writer's lock, held while the file is open."""
+    file = open(path / ".lock", "a+")  # noqa: SIM115
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        pid = file.read().strip() or "unknown"
+        file.close()
+        raise RobotRLError(
+            f"{path} is being written by process {pid}: wait for it, stop it, or write to another store"
+        ) from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+_writers: weakref.WeakSet[EpisodeStore] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    """A forked child (a data loader's worker) shares the lock: it would keep it when the writer is killed."""
+    for store in list(_writers):
+        store.close()
+
+
+os.register_at_fork(after_in_child=_let_go)

@@ -1,0 +1,85 @@
+"""The verb `evaluate`: play fresh start states without exploration, and say how sure the success rate is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from robot_rl import workers
+from robot_rl.runs import atomically
+from robot_rl.seeds import episode_seed
+from robot_rl.statistics import wilson
+from robot_rl.types import Episode
+from robot_rl.workers import MakePlayer, MakeEnv
+
+
+def evaluate(
+    make_env: MakeEnv,
+    make_player: MakePlayer,
+    *,
+    episodes: int = 100,
+    seed: int = 0,
+    workers_: int = 1,
+    label: str = "evaluate",
+) -> dict[str, Any]:
+    """Play the `episodes` start states of `seed`; the same for every agent, so results are paired.
+
+    Returns {"summary": ..., "episodes": [...]}; see `summary` for the figures.
+    """
+    seeds = [episode_seed("evaluate", seed, i) for i in range(episodes)]
+    played = workers.episodes(make_env, make_player, seeds, workers_)
+    rows = [describe(e) for e in tqdm(played, total=episodes, desc=label, disable=None)]
+    return {"summary": summary(rows), "episodes": rows}
+
+
+def describe(episode: Episode) -> dict[str, Any]:
+    """One episode in numbers."""
+    return {
+        "seed": episode.meta["seed"],
+        "success": episode.success,
+        "length": len(episode),
+        "best_score": float(episode.score.max()),
+        "roughness": roughness(episode.action),
+    }
+
+
+def roughness(action: np.ndarray) -> float:
+    """How uneven a motion (T, A) is: root mean square of the second difference of its actions, 0 for a constant."""
+    return float(np.sqrt(np.mean(np.diff(action, 2, axis=0) ** 2))) if len(action) > 2 else 0.0
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Successes with their 95 % Wilson interval, and means over episodes; lengths of successes only."""
+    successes = sum(row["success"] for row in rows)
+    low, high = wilson(successes, len(rows))
+    lengths = [row["length"] for row in rows if row["success"]]
+    return {
+        "episodes": len(rows),
+        "successes": successes,
+        "success_rate": successes / len(rows),
+        "wilson_low": low,
+        "wilson_high": high,
+        "mean_best_score": float(np.mean([row["best_score"] for row in rows])),
+        "mean_success_length": float(np.mean(lengths)) if lengths else None,
+        "mean_roughness": float(np.mean([row["roughness"] for row in rows])),
+    }
+
+
+def in_words(result: dict[str, Any]) -> str:
+    """The summary in one line."""
+    s = result["summary"]
+    length = "-" if s["mean_success_length"] is None else f"{s['mean_success_length']:.0f} steps"
+    return (
+        f"{s['successes']}/{s['episodes']} succeed ({100 * s['success_rate']:.0f} %, 95 % interval "
+        f"{100 * s['wilson_low']:.0f}-{100 * s['wilson_high']:.0f}), best score {s['mean_best_score']:.3f}, "
+        f"length of a success {length}, roughness {s['mean_roughness']:.3f}"
+    )
+
+
+def write(result: dict[str, Any], path: Path) -> None:
+    """Keep a result as JSON, atomically."""
+    atomically(path, lambda part: part.write_text(json.dumps(result, indent=1) + "\n"))

@@ -1,0 +1,162 @@
+"""Reads the replay buffers of Diffusion Policy (zarr v2: `data/*` and `meta/episode_ends`).
+
+Such a buffer holds one observation for every action and none after the last one, while our episodes need it. The last
+action of every episode is therefore dropped: an N-row recording becomes an episode of N - 1 actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from robot_rl import control
+from robot_rl.types import CameraSpec, Episode, Obs, RobotRLError, Spec
+
+Rows = Callable[[np.ndarray], np.ndarray]
+
+
+def read(path: Path, spec: Spec, observe: Rows, grade: Rows) -> Iterator[Episode]:
+    """The episodes of the buffer at `path`, one at a time, as recordings of the world of `spec`.
+
+    `observe` turns recorded states (N, D) into states (N, S) float32 of `spec`, `grade` turns them into scores (N,)
+    in [0, 1], 1 being success; both come from the world. Actions are in the units of `spec.action`; one outside its
+    range is an error, because the robot did go there and a clipped action would say that it did not. Where `spec`
+    has a camera, the buffer's `img` is its picture. The first recorded state is kept in `meta["reset_to"]`.
+    """
+    path = Path(path)
+    data, ends = _open(path)
+    states, actions = _numbers(path, data, "state", ends[-1]), _numbers(path, data, "action", ends[-1])
+    if actions.shape[1] != len(spec.action):
+        raise RobotRLError(f"{path}: data/action has {actions.shape[1]} columns; {spec.world} takes {len(spec.action)}")
+    images = _pictures(path, data, spec, ends[-1])
+    for index, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+        where = f"{path}: episode {index}"
+        obs = _observations(states[start:end], spec, observe, where)
+        if images is not None:
+            obs |= _camera_rows(images, start, end, spec.cameras[0], spec.rate, where)
+        score = np.asarray(grade(states[start:end]), np.float32)[1:]
+        action = _unit_actions(actions[start : end - 1], spec, where)
+        meta = {"source": str(path), "episode": index, "reset_to": states[start].tolist()}
+        yield _episode(obs, action, score, meta)
+
+
+def _open(path: Path) -> tuple[Any, list[int]]:
+    """The group `data` and the exclusive end row of every episode."""
+    if not path.exists():
+        raise RobotRLError(f"{path} does not exist; give the folder of a Diffusion Policy replay buffer (*.zarr)")
+    try:
+        root: Any = zarr.open_group(str(path), mode="r")
+        data, ends = root["data"], np.asarray(root["meta"]["episode_ends"][:])
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise RobotRLError(
+            f"{path} is not a whole Diffusion Policy replay buffer (zarr with data/* and meta/episode_ends): {error}"
+        ) from error
+    if len(ends) == 0:
+        raise RobotRLError(f"{path} holds no episodes: meta/episode_ends is empty; record or download it again")
+    lengths = np.diff(ends, prepend=0)
+    if lengths.min() < 2:
+        short = int(np.argmin(lengths))
+        raise RobotRLError(f"{path}: episode {short} has {lengths[short]} rows; an episode needs 2 or more. Remove it")
+    return data, [int(end) for end in ends]
+
+
+def _array(path: Path, data: Any, key: str, rows: int) -> Any:
+    """The zarr array data/`key`, known to be complete."""
+    try:
+        array = data[key]
+    except KeyError as error:
+        raise RobotRLError(f"{path} lacks data/{key}; it has: {', '.join(sorted(data))}") from error
+    if array.shape[0] != rows:
+        raise RobotRLError(
+            f"{path}: data/{key} has {array.shape[0]} rows, but meta/episode_ends says {rows}; the copy is incomplete"
+        )
+    if array.nchunks_initialized < array.nchunks:  # zarr reads zeros in place of a lost file, without a word
+        lost = array.nchunks - array.nchunks_initialized
+        raise RobotRLError(f"{path}: {lost} of {array.nchunks} chunk files of data/{key} are missing; copy it again")
+    return array
+
+
+def _loaded(path: Path, array: Any, key: str, start: int, end: int) -> np.ndarray:
+    try:
+        return np.asarray(array[start:end])
+    except (OSError, ValueError, RuntimeError) as error:
+        raise RobotRLError(f"{path}: data/{key} cannot be decoded ({error}); copy it again") from error
+
+
+def _numbers(path: Path, data: Any, key: str, rows: int) -> np.ndarray:
+    """data/`key` (N, D) as float64, all of it finite."""
+    values = _loaded(path, _array(path, data, key, rows), key, 0, rows).astype(np.float64)
+    if values.ndim != 2:
+        raise RobotRLError(f"{path}: data/{key} has shape {values.shape}; it must be (rows, numbers)")
+    bad = ~np.isfinite(values).all(1)
+    if bad.any():
+        raise RobotRLError(
+            f"{path}: data/{key} holds NaN or infinity in {bad.sum()} rows, first in row {int(np.argmax(bad))}; "
+            "remove the episodes they belong to"
+        )
+    return values
+
+
+def _pictures(path: Path, data: Any, spec: Spec, rows: int) -> Any:
+    if not spec.cameras:
+        return None
+    if len(spec.cameras) > 1:
+        raise RobotRLError(f"{path}: a Diffusion Policy buffer has one picture, `img`; {spec.world} has {spec.cameras}")
+    array, camera = _array(path, data, "img", rows), spec.cameras[0]
+    if array.shape[1:] != (camera.height, camera.width, 3):
+        raise RobotRLError(
+            f"{path}: data/img holds pictures {array.shape[1:]}; camera '{camera.name}' gives "
+            f"({camera.height}, {camera.width}, 3)"
+        )
+    return array
+
+
+def _camera_rows(images: Any, start: int, end: int, camera: CameraSpec, rate: float, where: str) -> Obs:
+    """The pictures of one episode as uint8; recordings hold them as float 0..255."""
+    pictures = _loaded(Path(where), images, "img", start, end)
+    if not (np.isfinite(pictures).all() and 1.0 < pictures.max() <= 255.0 and pictures.min() >= 0.0):
+        raise RobotRLError(
+            f"{where}: data/img spans [{pictures.min()}, {pictures.max()}]; pictures are expected in 0..255"
+        )
+    key = f"image/{camera.name}"
+    return {key: np.rint(pictures).astype(np.uint8), f"stamp/{key}": np.arange(end - start) / rate}
+
+
+def _observations(states: np.ndarray, spec: Spec, observe: Rows, where: str) -> Obs:
+    state = np.asarray(observe(states), np.float32)
+    if state.shape != (len(states), len(spec.state)):
+        raise RobotRLError(f"{where}: states of shape {state.shape}; {spec.world} has {len(spec.state)} channels")
+    return {"state": state, "stamp/state": np.arange(len(states)) / spec.rate}
+
+
+def _unit_actions(values: np.ndarray, spec: Spec, where: str) -> np.ndarray:
+    action = control.to_unit(values, spec.action)
+    outside = np.abs(action) > 1.0 + 1e-6
+    if outside.any():
+        step, column = np.argwhere(outside)[0]
+        channel = spec.action[column]
+        raise RobotRLError(
+            f"{where}: {outside.any(1).sum()} actions are out of range, first at step {step}: {channel.name} = "
+            f"{values[step, column]:.6g} {channel.unit}, range [{channel.low}, {channel.high}]; widen the range in the "
+            "world's spec or remove the episode"
+        )
+    return np.clip(action, -1.0, 1.0).astype(np.float32)
+
+
+def _episode(obs: Obs, action: np.ndarray, score: np.ndarray, meta: dict[str, Any]) -> Episode:
+    reward = (score >= 1.0).astype(np.float32)
+    success = bool(reward[-1] > 0)
+    return Episode(
+        obs=obs,
+        action=action,
+        reward=reward,
+        score=score,
+        intervened=np.zeros(len(action), bool),
+        terminated=success,
+        truncated=not success,
+        meta=meta,
+    )

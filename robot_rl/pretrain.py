@@ -1,0 +1,157 @@
+"""The verb `pretrain`: imitate the demonstrations of a store with a diffusion or flow policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from diffusers.optimization import get_cosine_schedule_with_warmup
+from diffusers.training_utils import EMAModel
+from tqdm import trange
+
+from robot_rl.chunks import Windows
+from robot_rl.episodes import EpisodeStore
+from robot_rl.runs import Run
+from robot_rl.types import RobotRLError, Spec
+
+
+class PolicyConfig(Protocol):
+    """A config that builds a trainable policy."""
+
+    horizon: int
+    n_obs: int
+
+    def build(self, spec: Spec) -> Any:
+        """An untrained policy for the worlds of `spec`."""
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """How a policy is trained by imitation."""
+
+    steps: int = 20_000
+    """gradient steps"""
+    batch: int = 256
+    """windows in a step"""
+    learning_rate: float = 1e-3
+    """peak of the cosine schedule"""
+    weight_decay: float = 1e-4
+    """of AdamW"""
+    warmup: int = 500
+    """steps in which the learning rate rises to its peak"""
+    ema: float = 0.9999
+    """largest decay of the weights' moving average; what is saved is the average"""
+    save_every: int = 1000
+    """steps between checkpoints"""
+    max_episodes: int | None = None
+    """use the first so many episodes only"""
+    threads: int = 1
+    """CPU threads; the result depends on it in the last bits"""
+    device: str = "cpu"
+    """where to train: cpu, cuda"""
+    seed: int = 0
+    """of the initial weights and the batches"""
+
+
+def pretrain(
+    out: Path, store: Path, policy_config: PolicyConfig, config: PretrainConfig, save: Callable[[Any, Path], None]
+) -> Path:
+    """Train into the folder `out`, or resume it; returns the policy's file. `save` writes a policy to a file."""
+    source = EpisodeStore.open(store)
+    episodes = [source.read(i, images=False) for i in range(len(source))][: config.max_episodes]
+    windows = Windows(episodes, policy_config.horizon, policy_config.n_obs)
+    torch.set_num_threads(config.threads)
+    with Run(
+        out, "pretrain", {"store": str(Path(store).resolve()), "policy": policy_config, "pretrain": config}
+    ) as run:
+        trainer = Trainer(policy_config, config, source.spec, windows)
+        if (state := run.load()) is not None:
+            trainer.load_state_dict(state)
+            run.rewind(trainer.step)
+        progress = trange(
+            trainer.step, config.steps, initial=trainer.step, total=config.steps, desc="pretrain", disable=None
+        )
+        losses: list[torch.Tensor] = []
+        for _ in progress:
+            losses.append(trainer.train_step())
+            if trainer.step % config.save_every == 0 or trainer.step == config.steps:
+                run.log(
+                    trainer.step, {"loss": _finite_mean(losses, trainer.step), "learning_rate": trainer.learning_rate}
+                )
+                losses.clear()
+                run.save(trainer.state_dict())
+        save(trainer.averaged(), run.path / "policy.pt")
+        return run.path / "policy.pt"
+
+
+def _finite_mean(losses: list[torch.Tensor], step: int) -> float:
+    mean = float(torch.stack(losses).mean())
+    if mean != mean or mean in (float("inf"), float("-inf")):
+        raise RobotRLError(
+            f"the loss is {mean} near step {step}; the last checkpoint is kept. Lower the learning rate."
+        )
+    return mean
+
+
+class Trainer:
+    """A policy in training: weights, their average, optimiser, schedule and the order of the batches."""
+
+    def __init__(self, policy_config: PolicyConfig, config: PretrainConfig, spec: Spec, windows: Windows) -> None:
+        torch.manual_seed(config.seed)
+        self.config, self.windows, self.step = config, windows, 0
+        self.policy = policy_config.build(spec)
+        self.policy.fit(windows.state.numpy(), windows.action.numpy())
+        self.policy.to(config.device)
+        weights = list(self.policy.parameters())
+        self.ema = EMAModel(weights, decay=config.ema, use_ema_warmup=True, power=0.75, foreach=True)
+        self.optimizer = torch.optim.AdamW(
+            weights, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self.schedule = get_cosine_schedule_with_warmup(self.optimizer, config.warmup, config.steps)
+
+    def train_step(self) -> torch.Tensor:
+        """One gradient step; returns its loss, detached."""
+        index = torch.randint(len(self.windows), (self.config.batch,))
+        batch = {k: v.to(self.config.device) for k, v in self.windows.batch(index).items()}
+        loss = self.policy.loss(batch)
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), 1.0)
+        self.optimizer.step()
+        self.schedule.step()
+        self.ema.step(self.policy.parameters())
+        self.step += 1
+        return loss.detach()
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next step."""
+        return float(self.schedule.get_last_lr()[0])
+
+    def averaged(self) -> Any:
+        """The policy with its averaged weights: what is evaluated and refined."""
+        self.ema.copy_to(self.policy.parameters())
+        return self.policy.eval()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that training changes, random generator included."""
+        return {
+            "step": self.step,
+            "policy": self.policy.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "random": torch.get_rng_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on exactly where `state_dict` was taken."""
+        self.step = state["step"]
+        self.policy.load_state_dict(state["policy"])
+        self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        torch.set_rng_state(state["random"])

@@ -1,0 +1,136 @@
+"""The verb `refine`: an agent practises, and learns from its own episodes beside the demonstrations.
+
+The loop: play an episode, store it, learn from all of them, save. Everything is fixed by the seed and written at the
+end of each episode, so a run that was killed continues as if it had not been.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from robot_rl.episodes import EpisodeStore
+from robot_rl.replay import Replay
+from robot_rl.rollout import rollout
+from robot_rl.runs import Run
+from robot_rl.seeds import episode_seed
+from robot_rl.types import Agent, Env, Episode, Metrics, RobotRLError
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """How an agent practises. Steps are control steps of the world."""
+
+    steps: int = 20_000
+    """control steps in all, warm-up included"""
+    base_steps: int = 2_000
+    """control steps of the base alone before anything is learned"""
+    first_updates: int = 2_000
+    """gradient steps right after those, before practice goes on"""
+    utd: int = 4
+    """update-to-data ratio: gradient steps for each control step"""
+    threads: int = 2
+    """CPU threads of learning; the result depends on it in the last bits"""
+    seed: int = 0
+    """of the start states, the exploration, the initial weights and the batches"""
+
+
+def refine(
+    out: Path,
+    demos: Path,
+    make_env: Callable[[], Env],
+    make_agent: Callable[[], Agent],
+    config: RefineConfig,
+    about: dict[str, Any],
+    save: Callable[[Any, Path], None],
+) -> Path:
+    """Practise into the folder `out`, or resume it; returns the agent's file.
+
+    `about` describes the agent and what it was made of, for `config.json`. `save` writes an agent to a file.
+    """
+    torch.set_num_threads(config.threads)
+    with (
+        Run(out, "refine", {"demos": str(Path(demos).resolve()), "refine": config, **about}) as run,
+        closing(make_env()) as env,
+    ):
+        torch.manual_seed(config.seed)
+        agent = make_agent()
+        source = EpisodeStore.open(demos)
+        source.spec.require(env.spec, f"the store {demos}", "the world", state_only=True)
+        with EpisodeStore.create(run.path / "episodes", env.spec) as store:
+            practice = Practice(env, agent, config, store, _labelled(agent, source))
+            practice.resume(run)
+            practice.go(run)
+        save(agent, run.path / "agent.pt")
+    return run.path / "agent.pt"
+
+
+class Practice:
+    """One agent practising in one world."""
+
+    def __init__(self, env: Env, agent: Agent, config: RefineConfig, store: EpisodeStore, demos: list[Episode]) -> None:
+        self.env, self.agent, self.config, self.store = env, agent, config, store
+        self.replay, self.steps, self.updates = Replay(), 0, 0
+        for demo in demos:
+            self.replay.demos.add(demo)
+
+    def resume(self, run: Run) -> None:
+        """Go back to the last save: what was played after it is played again, and comes out the same."""
+        state = run.load() or {"episodes": 0, "steps": 0, "updates": 0, "agent": None}
+        if len(self.store) < state["episodes"]:
+            raise RobotRLError(f"{self.store.path} has lost episodes: {state['episodes']} were saved. Start a new run.")
+        self.store.truncate(state["episodes"])
+        for i in range(state["episodes"]):
+            self.replay.online.add(self.store.read(i, images=False))
+        self.steps, self.updates = state["steps"], state["updates"]
+        if state["agent"] is not None:
+            self.agent.load_state_dict(state["agent"])
+        run.rewind(self.steps)
+
+    def go(self, run: Run) -> None:
+        """Practise until the configured number of steps is reached."""
+        progress = tqdm(total=self.config.steps, initial=self.steps, desc="refine", disable=None)
+        while self.steps < self.config.steps:
+            index = len(self.store)
+            seed = episode_seed("refine", self.config.seed, index)
+            episode = rollout(self.env, self.agent, explore=True, seed=seed)
+            self.store.append(episode)
+            self.replay.online.add(episode)
+            self.steps += len(episode)
+            metrics = {"episode": float(index), "success": float(episode.success), "length": float(len(episode))}
+            run.log(self.steps, metrics | self._learn())
+            run.save(self.state_dict())
+            progress.update(len(episode))
+        progress.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the episodes, which have their own store."""
+        counters = {"episodes": len(self.store), "steps": self.steps, "updates": self.updates}
+        return {**counters, "agent": self.agent.state_dict()}
+
+    def _learn(self) -> Metrics:
+        """The gradient steps that the update-to-data ratio owes; the means of what they report."""
+        c = self.config
+        owed = 0 if self.steps < c.base_steps else c.first_updates + int(c.utd * (self.steps - c.base_steps))
+        seen: dict[str, list[float]] = defaultdict(list)
+        for _ in range(owed - self.updates):
+            for key, value in self.agent.update(self.replay).items():
+                seen[key].append(value)
+        self.updates = max(owed, self.updates)
+        return {"updates": float(self.updates), **{key: float(np.mean(values)) for key, values in seen.items()}}
+
+
+def _labelled(agent: Agent, source: EpisodeStore) -> list[Episode]:
+    """The demonstrations, with what the agent would have remembered along them."""
+    demos = [source.read(i, images=False) for i in range(len(source))]
+    if not demos:
+        raise RobotRLError(f"{source.path} holds no demonstrations; `robot-rl collect` or `import` makes some")
+    return [replace(demo, extras=agent.label(demo)) for demo in demos]

@@ -1,0 +1,215 @@
+"""The nouns of the project: records, and the protocols that join them. Read this file first.
+
+Shape letters used everywhere: B batch, To observations of history, T steps of an episode, H horizon
+of a chunk, h executed part of a chunk, A action, S state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from robot_rl.replay import Replay
+
+# "state" (S,) float32; "image/<camera>" (H, W, 3) uint8 RGB; "stamp/<key>" () float64, the moment the
+# reading <key> was acquired [s], on the clock of the world (simulated or ROS time).
+Obs = dict[str, np.ndarray]
+Metrics = dict[str, float]
+
+
+class RobotRLError(Exception):
+    """Something the user can mend. The message names the thing and the remedy."""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One number of a state or an action: its name, its unit, and the range it lives in.
+
+    For an action, `low` and `high` are what -1 and +1 mean (see `control.py`).
+    """
+
+    name: str
+    unit: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class CameraSpec:
+    """One camera's name and image size in pixels; images are (height, width, 3) uint8 RGB."""
+
+    name: str
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a policy and a world must agree on. It travels inside every store and checkpoint."""
+
+    world: str  # "robosuite:Lift", "pusht", "toy"
+    arm: str  # "Panda"; "" where the world has only one body
+    state: tuple[Channel, ...]
+    action: tuple[Channel, ...]
+    cameras: tuple[CameraSpec, ...]
+    rate: float  # control rate [Hz]
+    max_steps: int  # an episode is truncated after so many control steps
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-ready data; `Spec.from_dict` is its inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Spec:
+        """The inverse of `to_dict`."""
+        try:
+            return cls(
+                **{
+                    **data,
+                    "state": tuple(Channel(**c) for c in data["state"]),
+                    "action": tuple(Channel(**c) for c in data["action"]),
+                    "cameras": tuple(CameraSpec(**c) for c in data["cameras"]),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise RobotRLError(f"this is not a Spec of robot-rl: {error}") from error
+
+    def require(self, other: Spec, mine: str, theirs: str, *, state_only: bool = False) -> None:
+        """Raise unless `other` is the same; the message prints both sides of every difference.
+
+        `state_only` lets the cameras and the time limit differ: a policy that sees only the state may act
+        in a world that also renders, or that gives it more time.
+        """
+        skip = {"cameras", "max_steps"} if state_only else set()
+        differing = [
+            f"  {f.name}: {mine} has {_brief(getattr(self, f.name), getattr(other, f.name))}\n"
+            f"  {' ' * len(f.name)}  {theirs} has {_brief(getattr(other, f.name), getattr(self, f.name))}"
+            for f in fields(self)
+            if f.name not in skip and getattr(self, f.name) != getattr(other, f.name)
+        ]
+        if differing:
+            lines = "\n".join(differing)
+            raise RobotRLError(
+                f"{mine} and {theirs} do not describe the same robot and task:\n{lines}\n"
+                f"Use the world, arm, cameras and rate that {mine} was made with, or make it again for {theirs}."
+            )
+
+
+def _brief(value: object, other: object) -> str:
+    """`value` for an error message: of long channel lists only what differs."""
+    if not isinstance(value, tuple) or not isinstance(other, tuple):
+        return repr(value)
+    only_here = [v for v in value if v not in other]
+    return f"{len(value)} entries, of which only here: {only_here[:4]}{' ...' if len(only_here) > 4 else ''}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the world answers to one action."""
+
+    obs: Obs
+    action: np.ndarray  # (A,) in [-1, 1]: what was REALLY executed, after limits and after the human
+    reward: float  # sparse: 1 at success, else 0
+    terminated: bool  # success (or a failure that ends the task): no bootstrap
+    truncated: bool  # time-out or abort: bootstrap
+    intervened: bool = False  # the human acted, not the agent
+    score: float = 0.0  # graded progress in [0, 1]; 1 means success. Worlds without a grade repeat `reward`
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What an agent wants done next, and what it wants remembered beside it."""
+
+    actions: np.ndarray  # (h, A) in [-1, 1], h >= 1
+    extras: dict[str, np.ndarray] = field(default_factory=dict)  # each (h, ...): one row an action
+
+
+@dataclass
+class Episode:
+    """One attempt at a task, complete: T actions between T + 1 observations."""
+
+    obs: Obs  # each (T + 1, ...)
+    action: np.ndarray  # (T, A) float32 in [-1, 1], as executed
+    reward: np.ndarray  # (T,) float32
+    score: np.ndarray  # (T,) float32
+    intervened: np.ndarray  # (T,) bool
+    terminated: bool
+    truncated: bool
+    extras: dict[str, np.ndarray] = field(default_factory=dict)  # each (T + 1, ...)
+    meta: dict[str, Any] = field(default_factory=dict)  # JSON-ready: seed, who acted, where it came from
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+    @property
+    def success(self) -> bool:
+        """True when the task was solved at some step."""
+        return bool(np.any(self.reward > 0))
+
+
+class Policy(Protocol):
+    """Observation and noise in, chunk of actions out. Trained by imitation, then frozen."""
+
+    spec: Spec
+    horizon: int  # H
+    n_obs: int  # To
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Imitation loss of a batch: "state" (B, To, S) and "action" (B, H, A)."""
+
+    def normalise(self, state: Tensor) -> Tensor:
+        """States (..., S) to about [-1, 1], by the ranges in the demonstrations."""
+
+    def sample(self, obs: dict[str, Tensor], noise: Tensor | None = None) -> Tensor:
+        """(B, H, A) in [-1, 1]; the same noise (B, H, A) gives the same chunk."""
+
+
+class Player(Protocol):
+    """What acts: an agent, or an operator who demonstrates."""
+
+    n_obs: int  # how many observations of history `decide` sees
+
+    def reset(self, seed: int | None = None) -> None:
+        """Start an episode: forget every queued action; the seed fixes the noise of the whole episode."""
+
+    def decide(self, obs: Obs, *, explore: bool) -> Decision:
+        """Actions for the observation history `obs`, each entry (n_obs, ...), newest last."""
+
+
+class Agent(Player, Protocol):
+    """What acts and learns. It holds a Policy and refines it; `frozen` just plays it."""
+
+    def label(self, episode: Episode) -> dict[str, np.ndarray]:
+        """The extras, each (T + 1, ...), that it would have remembered along someone else's episode."""
+
+    def update(self, replay: Replay) -> Metrics:
+        """One gradient step."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that learning changes, random generators included."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on exactly where `state_dict` was taken."""
+
+
+class Env(Protocol):
+    """One clocked world, simulated or real."""
+
+    spec: Spec
+
+    def reset(self, seed: int | None = None) -> Obs:
+        """Begin an episode; the same seed gives the same start."""
+
+    def step(self, action: np.ndarray) -> Step:
+        """Execute one action (A,) in [-1, 1] for one control period."""
+
+    def render(self) -> np.ndarray:
+        """A picture for people, (H, W, 3) uint8 RGB; not part of the observation."""
+
+    def close(self) -> None:
+        """Release what the world holds."""

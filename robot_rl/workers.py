@@ -1,0 +1,58 @@
+"""Many episodes in a few processes: the same seeds give the same episodes whatever the number of workers."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import closing
+from itertools import islice
+
+import torch
+
+from robot_rl.rollout import rollout
+from robot_rl.types import Env, Episode, Player, RobotRLError
+
+MakeEnv = Callable[[], Env]
+MakePlayer = Callable[[], Player]
+
+
+def episodes(make_env: MakeEnv, make_player: MakePlayer, seeds: Iterable[int], workers: int) -> Iterator[Episode]:
+    """One episode for each seed, in their order, played without exploration by `workers` processes."""
+    if workers < 1:
+        raise RobotRLError(f"at least 1 worker is needed, not {workers}")
+    if workers == 1:
+        yield from _alone(make_env, make_player, seeds)
+        return
+    # Not forked: torch's and OpenGL's threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _prepare, (make_env, make_player)) as pool:
+        waiting, ahead = iter(seeds), deque[Future[Episode]]()
+        while True:
+            ahead.extend(pool.submit(_play, seed) for seed in islice(waiting, 2 * workers - len(ahead)))
+            if not ahead:
+                return
+            yield ahead.popleft().result()
+
+
+def _alone(make_env: MakeEnv, make_player: MakePlayer, seeds: Iterable[int]) -> Iterator[Episode]:
+    player = make_player()
+    with closing(make_env()) as env:
+        for seed in seeds:
+            yield rollout(env, player, explore=False, seed=seed)
+
+
+_env: Env
+_player: Player
+
+
+def _prepare(make_env: MakeEnv, make_player: MakePlayer) -> None:
+    """In each worker, once: its own world and agent, on one thread."""
+    global _env, _player
+    torch.set_num_threads(1)
+    _env, _player = make_env(), make_player()
+
+
+def _play(seed: int) -> Episode:
+    return rollout(_env, _player, explore=False, seed=seed)

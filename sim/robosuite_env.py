@@ -1,0 +1,363 @@
+"""Every single-arm manipulation task of robosuite as an `Env`: Cartesian deltas at 20 Hz, exact seeds, lean steps.
+
+Three habits of robosuite 1.5 are not passed on. Its random draws live in one generator that runs on from episode to
+episode: here a seed sets that generator. Its observables are sampled before the last physics step, and those relative
+to the hand a whole control step late (zero after a reset): here all are read from one moment, the end of the step. And
+it checks and logs much in each of its 25 physics steps: here those run the same controller without that.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from robot_rl import control
+from robot_rl.geometry import matrix_from_quat, rot6d_from_matrix
+from robot_rl.types import CameraSpec, Channel, Obs, RobotRLError, Spec, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+RATE = 20.0  # control steps a second [Hz]
+REACH = 0.05  # the end effector's goal moves at most so far from where it is, per axis [m]
+TURN = 0.5  # and turns at most so far, per axis [rad]
+MAX_STEPS = {"Lift": 100, "PickPlaceCan": 200, "NutAssemblySquare": 300, "Stack": 200, "Door": 200}
+ROBOT_KEYS = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "robot0_joint_pos")
+VIEWS = ("frontview", "agentview")  # for people; the first that the task has
+VIEW_SIZE = 256  # [pixels]
+
+
+@dataclass(frozen=True)
+class RobosuiteConfig:
+    """Which task, which arm, and what is seen of it."""
+
+    task: str = "Lift"
+    arm: str = "Panda"
+    cameras: tuple[str, ...] = ()  # rendered into the observation; none, and nothing is rendered
+    image_size: int = 84  # height and width of those images [pixels]
+    max_steps: int | None = None  # None: 100 for Lift, 200 to 400 for the others
+
+    def build(self) -> RobosuiteEnv:
+        """The world; raises where robosuite is missing or does not know the task, the arm or a camera."""
+        return RobosuiteEnv(self)
+
+
+class RobosuiteEnv:
+    """One task of robosuite; action (A,) is 3 deltas [m], 3 [rad] in the arm's base frame, and the gripper's channels.
+
+    The state is the end effector's position and rotation, the joints of gripper and arm, and all that robosuite tells
+    of the objects, with every quaternion turned into 6-D form. Channels keep robosuite's names: "cube_pos_x",
+    "robot0_eef_rot6d_0". Positions are in the world frame, save those called "..._to_robot0_eef_...", which are in the
+    hand's. Sizes of objects that robosuite draws when it builds a model are those of its seed 0.
+    """
+
+    def __init__(self, config: RobosuiteConfig) -> None:
+        suite = _import_robosuite()
+        _require_known(config.task, config.arm)
+        self._mujoco = __import__("mujoco")
+        self._suite = _make(suite, config)
+        self._draws_object = getattr(self._suite, "single_object_mode", 0) == 1
+        self._substeps = int(self._suite.control_timestep / self._suite.model_timestep)
+        self._reader = _StateReader(self._suite, every_object=self._draws_object)
+        self.spec = self._spec(config)
+        self._renderers: dict[int, Any] = {}
+        self._steps = 0
+        self.reset(0)
+        self._require_judge(config)
+
+    def reset(self, seed: int | None = None) -> Obs:
+        """The same seed gives the same start, in any process and after any other episode; None draws a fresh one."""
+        draw = np.random.default_rng(seed)
+        # Arm, placement and arena all hold this one generator object, so its state is set and not the object.
+        self._suite.rng.bit_generator.state = draw.bit_generator.state
+        if self._draws_object:
+            self._choose_object(draw)
+        self._suite.reset()
+        self._steps = 0
+        return self.observe()
+
+    def reset_to(self, state: np.ndarray) -> Obs:
+        """Begin an episode in a recorded state: [time, qpos, qvel], flattened as in robosuite's HDF5 demonstrations.
+
+        What robosuite keeps in the model and not in the state (where the door stands, the size of a cube) stays as
+        this model has it. The gripper's command starts at rest.
+        """
+        state = np.asarray(state, np.float64)
+        nq, nv = self._model.nq, self._model.nv
+        if state.shape != (1 + nq + nv,):
+            raise RobotRLError(
+                f"a state of {self.spec.world} with {self.spec.arm} has {1 + nq + nv} numbers (time, {nq} positions, "
+                f"{nv} velocities); this one has the shape {state.shape}. It was recorded with another task, arm or "
+                "version of robosuite."
+            )
+        self.reset(0)
+        self._suite.sim.set_state_from_flattened(state)
+        self._suite.sim.forward()
+        arm = self._robot.part_controllers["right"]
+        arm.update_initial_joints(np.array(self._data.qpos[arm.qpos_index]))  # else it would pull back to seed 0's pose
+        return self.observe()
+
+    def step(self, action: np.ndarray) -> Step:
+        """Run 1 / 20 s with `action` (A,) in [-1, 1]."""
+        action = control.checked(action, len(self.spec.action))
+        ended = self._advance(control.to_physical(action, self.spec.action))
+        self._steps += 1
+        success = bool(self._suite._check_success())
+        over = success or ended
+        return Step(
+            obs=self.observe(),
+            action=action,
+            reward=float(success),
+            terminated=over,
+            truncated=not over and self._steps >= self.spec.max_steps,
+            score=float(success),
+        )
+
+    def observe(self) -> Obs:
+        """The present state, and images where cameras were asked for, all stamped with simulation time."""
+        stamp = np.array(self._data.time, np.float64)
+        obs: Obs = {"state": self._reader.read(), "stamp/state": stamp}
+        for camera in self.spec.cameras:
+            obs[f"image/{camera.name}"] = self._image(camera.name, camera.height)
+            obs[f"stamp/image/{camera.name}"] = stamp
+        return obs
+
+    def render(self) -> np.ndarray:
+        """A view for people, (256, 256, 3) uint8 RGB."""
+        view = next(v for v in VIEWS if v in self._suite.sim.model.camera_names)
+        return self._image(view, VIEW_SIZE)
+
+    def close(self) -> None:
+        """Free the renderers and the simulation."""
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers.clear()
+        if self._suite.sim is not None:
+            self._suite.close()
+
+    @property
+    def _robot(self) -> Any:
+        return self._suite.robots[0]
+
+    @property
+    def _model(self) -> Any:
+        return self._suite.sim.model._model
+
+    @property
+    def _data(self) -> Any:
+        return self._suite.sim.data._data
+
+    def _advance(self, command: np.ndarray) -> bool:
+        """Physics and controller for one control period; true where robosuite itself ends the task (Wipe)."""
+        mujoco, suite, model, data = self._mujoco, self._suite, self._model, self._data
+        suite.timestep += 1
+        mujoco.mj_step1(model, data)
+        suite._pre_action(command, policy_step=True)
+        mujoco.mj_step2(model, data)
+        parts = self._actuators()
+        run = self._robot.composite_controller.run_controller
+        for _ in range(self._substeps - 1):
+            mujoco.mj_step1(model, data)
+            for part, force in run(self._robot._enabled_parts).items():
+                actuators, low, high = parts[part]
+                data.ctrl[actuators] = np.minimum(np.maximum(force, low), high)
+            mujoco.mj_step2(model, data)
+        suite.cur_time += suite.control_timestep
+        mujoco.mj_kinematics(model, data)  # poses of the moment reached; the next step computes them again
+        _, ended, _ = suite._post_action(command)
+        return bool(ended)
+
+    def _actuators(self) -> dict[str, tuple[list[int], np.ndarray, np.ndarray]]:
+        """Of each part of the robot: its actuators, and the least and most they take."""
+        limits = self._model.actuator_ctrlrange
+        return {
+            part: (ids, limits[ids, 0], limits[ids, 1]) for part, ids in self._robot._ref_actuators_indexes_dict.items()
+        }
+
+    def _choose_object(self, rng: np.random.Generator) -> None:
+        """Choose the object of a task that varies it; robosuite would draw from a set, whose order is the process's."""
+        objects = getattr(self._suite, "objects", None) or self._suite.nuts
+        self._suite.single_object_mode = 2  # "the one that I name"
+        name = "object_id" if hasattr(self._suite, "objects") else "nut_id"
+        setattr(self._suite, name, int(rng.integers(len(objects))))
+
+    def _image(self, camera: str, size: int) -> np.ndarray:
+        mujoco = self._mujoco
+        if size not in self._renderers:
+            screen = self._model.vis.global_
+            screen.offwidth, screen.offheight = max(screen.offwidth, size), max(screen.offheight, size)
+            self._renderers[size] = mujoco.Renderer(self._model, size, size)
+        look = mujoco.MjvOption()
+        look.geomgroup[0] = 0  # robosuite keeps collision shapes in group 0, the visible ones in group 1
+        mujoco.mj_camlight(self._model, self._data)
+        self._renderers[size].update_scene(self._data, camera=camera, scene_option=look)
+        return self._renderers[size].render()
+
+    def _spec(self, config: RobosuiteConfig) -> Spec:
+        for camera in config.cameras:
+            _require(camera, "camera", self._suite.sim.model.camera_names, f" in {config.task} with {config.arm}")
+        return Spec(
+            world=f"robosuite:{config.task}",
+            arm=config.arm,
+            state=self._reader.channels,
+            action=_action_channels(self._suite.action_dim - 6),
+            cameras=tuple(CameraSpec(name, config.image_size, config.image_size) for name in config.cameras),
+            rate=RATE,
+            max_steps=MAX_STEPS.get(config.task, 400) if config.max_steps is None else config.max_steps,
+        )
+
+    def _require_judge(self, config: RobosuiteConfig) -> None:
+        try:
+            self._suite._check_success()
+        except ValueError as error:  # a gripper model that names shapes it does not have
+            raise RobotRLError(
+                f"robosuite cannot judge {config.task} with {config.arm} ({str(error)[:90]}); choose another arm"
+            ) from error
+
+
+class _StateReader:
+    """robosuite's own sensors, read at one moment and laid out as channels."""
+
+    def __init__(self, suite: Any, *, every_object: bool) -> None:
+        observables = suite._observables
+        self._sensors = {name: o._sensor for name, o in observables.items() if _is_needed(name, o)}
+        values = self._values()
+        about_objects = [
+            name
+            for name, o in observables.items()
+            if o.modality == "object" and np.ndim(values[name]) < 2 and (every_object or o.is_active())
+        ]
+        self._keys = [key for key in (*ROBOT_KEYS, *about_objects) if key in values and np.size(values[key])]
+        self._turns = [key for key in self._keys if key.endswith("_quat")]
+        self.channels = tuple(c for key in self._keys for c in _channels(suite, key, np.size(values[key])))
+
+    def read(self) -> np.ndarray:
+        """(S,) float32."""
+        values = self._values()
+        rotations = rot6d_from_matrix(matrix_from_quat(np.stack([values[key] for key in self._turns])))  # (n, 6)
+        values.update(zip(self._turns, rotations, strict=True))
+        return np.concatenate([np.ravel(values[key]) for key in self._keys]).astype(np.float32)
+
+    def _values(self) -> dict[str, Any]:
+        """What every sensor says. Twice round, because some build on what a later one left in the cache."""
+        cache: dict[str, Any] = {}
+        for _ in range(2):
+            for name, sensor in self._sensors.items():
+                cache[name] = sensor(cache)
+        return cache
+
+
+def _is_needed(name: str, observable: Any) -> bool:
+    return name in ROBOT_KEYS or observable.modality == "object"
+
+
+def _channels(suite: Any, key: str, size: int) -> Iterable[Channel]:
+    """The channels of one of robosuite's observables; rotations grow from 4 numbers to 6."""
+    if key.endswith("_quat"):
+        return [Channel(f"{key[:-5]}_rot6d_{i}", "1", -1.0, 1.0) for i in range(6)]
+    if key == "robot0_joint_pos":
+        return _joint_channels(suite, key, suite.robots[0].robot_joints)
+    if key == "robot0_gripper_qpos":
+        return _joint_channels(suite, key, suite.robots[0].gripper_joints["right"])
+    if size == 3:
+        return [Channel(f"{key}_{axis}", "m", -2.0, 2.0) for axis in "xyz"]
+    if key.endswith("_qpos"):
+        return [Channel(key, "rad", -np.pi, np.pi)]
+    if key.endswith("_radius"):
+        return [Channel(key, "m", 0.0, 2.0)]
+    return [Channel(key, "1", 0.0, 10.0 if key.endswith("_id") else 1.0)]
+
+
+def _joint_channels(suite: Any, key: str, joints: Iterable[str]) -> Iterable[Channel]:
+    """One channel a joint, with the unit and the limits of the model."""
+    model = suite.sim.model
+    slide = 2  # mujoco.mjtJoint.mjJNT_SLIDE
+    for i, joint in enumerate(joints):
+        index = model.joint_name2id(joint)
+        low, high = model.jnt_range[index] if model.jnt_limited[index] else (-2 * np.pi, 2 * np.pi)
+        yield Channel(f"{key}_{i}", "m" if model.jnt_type[index] == slide else "rad", float(low), float(high))
+
+
+def _action_channels(n_gripper: int) -> tuple[Channel, ...]:
+    """Six deltas of the end effector in the base frame, and the gripper's: -1 opens it, +1 closes it."""
+    fingers = ["gripper"] if n_gripper == 1 else [f"gripper_{i}" for i in range(n_gripper)]
+    return (
+        *(Channel(f"eef_delta_{axis}", "m", -REACH, REACH) for axis in "xyz"),
+        *(Channel(f"eef_delta_r{axis}", "rad", -TURN, TURN) for axis in "xyz"),
+        *(Channel(name, "1", -1.0, 1.0) for name in fingers),
+    )
+
+
+def _make(suite: Any, config: RobosuiteConfig) -> Any:
+    """robosuite's own world. Its arm takes metres and radians, so that `control.py` alone scales actions."""
+    parts = suite.load_composite_controller_config(controller="BASIC")
+    limits = [REACH] * 3 + [TURN] * 3
+    lows = [-limit for limit in limits]
+    arm = {**parts["body_parts"]["right"], "input_max": limits, "input_min": lows}
+    arm |= {"output_max": limits, "output_min": lows}
+    return suite.make(
+        config.task,
+        robots=config.arm,
+        controller_configs={**parts, "body_parts": {"right": arm}},
+        has_renderer=False,
+        has_offscreen_renderer=False,
+        use_camera_obs=False,
+        control_freq=int(RATE),
+        ignore_done=True,
+        hard_reset=False,  # a reset takes 2 ms, not half a second; nothing leaks (tests/test_robosuite_env.py)
+        seed=0,
+    )
+
+
+def _import_robosuite() -> Any:
+    """robosuite without its chatter; a display is needed by none of it, so EGL renders where there is none."""
+    if not os.environ.get("DISPLAY"):
+        os.environ.setdefault("MUJOCO_GL", "egl")
+    log = logging.getLogger("robosuite_logs")
+    if _is_worth_reading not in log.filters:
+        log.addFilter(_is_worth_reading)
+    try:
+        import robosuite
+    except ImportError as error:
+        raise RobotRLError(
+            f"robosuite could not be imported ({error}); install it with: pip install 'robosuite>=1.5.2,<1.6' mujoco"
+        ) from error
+    return robosuite
+
+
+def _is_worth_reading(record: logging.LogRecord) -> bool:
+    """Warnings, save those about optional parts of robosuite that nothing here uses."""
+    idle = ("private macro", "setup_macros", "robosuite_models", "mimicgen", "mink")
+    return record.levelno >= logging.WARNING and not any(word in record.getMessage() for word in idle)
+
+
+def _require_known(task: str, arm: str) -> None:
+    from robosuite.environments.base import REGISTERED_ENVS
+    from robosuite.environments.manipulation.two_arm_env import TwoArmEnv
+    from robosuite.models.robots.robot_model import REGISTERED_ROBOTS
+    from robosuite.robots import ROBOT_CLASS_MAPPING, FixedBaseRobot
+
+    two_armed = {name for name, env in REGISTERED_ENVS.items() if issubclass(env, TwoArmEnv)}
+    if task in two_armed:
+        raise RobotRLError(
+            f"{task} needs two arms; this project drives one. One-armed tasks are: "
+            f"{', '.join(sorted(set(REGISTERED_ENVS) - two_armed))}"
+        )
+    _require(task, "task", set(REGISTERED_ENVS) - two_armed)
+    fixed = {name for name, robot in ROBOT_CLASS_MAPPING.items() if robot is FixedBaseRobot}
+    _require(arm, "single arm", {name for name in fixed if REGISTERED_ROBOTS[name].arms == ["right"]})
+
+
+def _require(name: str, kind: str, known: Iterable[str], where: str = "") -> None:
+    known = sorted(known)
+    if name in known:
+        return
+    lower = {k.lower(): k for k in known}
+    close = get_close_matches(name.lower(), lower, n=1, cutoff=0.4)
+    guess = f" Did you mean '{lower[close[0]]}'?" if close else ""
+    raise RobotRLError(f"robosuite has no {kind} '{name}'{where}.{guess} There are: {', '.join(known)}")
