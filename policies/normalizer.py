@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from robot_rl.types import Channel, RobotRLError
 
-MIN_RANGE = 0.01  # of a channel's own range: a joint that hardly moved in the data must not blow up its sensor noise
+MIN_RANGE = 0.005  # of a channel's own range: a joint that hardly moved in the data must not blow up its sensor noise
 
 
 class Normalizer(nn.Module):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -11,7 +14,7 @@ from tqdm import tqdm
 from robot_rl import workers
 from robot_rl.episodes import EpisodeStore
 from robot_rl.seeds import episode_seed
-from robot_rl.types import RobotRLError, Spec
+from robot_rl.types import Episode, RobotRLError, Spec
 from robot_rl.workers import MakePlayer, MakeEnv
 
 PATIENCE = 200  # attempts in a row without a success before giving up
@@ -47,3 +50,21 @@ def collect(
                 attempt += 1
         progress.close()
     return Path(out)
+
+
+def import_all(out: Path, spec: Spec, episodes: Iterable[Episode]) -> int:
+    """Make the new store `out` of `episodes`; it appears whole or not at all. Returns how many."""
+    out = Path(out)
+    if out.exists():
+        raise RobotRLError(f"{out} exists and is not overwritten; remove it or choose another place")
+    part = out.with_name(f".part-{out.name}")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        with EpisodeStore.create(part, spec) as store:
+            for episode in tqdm(episodes, desc="import", disable=None):
+                store.append(episode)
+            count = len(store)
+        os.rename(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return count

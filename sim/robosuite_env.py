@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from robot_rl import control
-from robot_rl.geometry import matrix_from_quat, rot6d_from_matrix
 from robot_rl.types import CameraSpec, Channel, Obs, RobotRLError, Spec, Step
+from sim.robosuite_state import StateReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,7 +27,6 @@ RATE = 20.0  # control steps a second [Hz]
 REACH = 0.05  # the end effector's goal moves at most so far from where it is, per axis [m]
 TURN = 0.5  # and turns at most so far, per axis [rad]
 MAX_STEPS = {"Lift": 100, "PickPlaceCan": 200, "NutAssemblySquare": 300, "Stack": 200, "Door": 200}
-ROBOT_KEYS = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "robot0_joint_pos")
 VIEWS = ("frontview", "agentview")  # for people; the first that the task has
 VIEW_SIZE = 256  # [pixels]
 
@@ -57,18 +56,20 @@ class RobosuiteEnv:
     """
 
     def __init__(self, config: RobosuiteConfig) -> None:
-        suite = _import_robosuite()
+        robosuite, self._mujoco = _import_robosuite()
         _require_known(config.task, config.arm)
-        self._mujoco = __import__("mujoco")
-        self._suite = _make(suite, config)
+        self._suite = _make(robosuite, config)
+        # Soft resets keep these for life.
+        self._robot, sim = self._suite.robots[0], self._suite.sim
+        self._model, self._data = sim.model._model, sim.data._data
         self._draws_object = getattr(self._suite, "single_object_mode", 0) == 1
         self._substeps = int(self._suite.control_timestep / self._suite.model_timestep)
-        self._reader = _StateReader(self._suite, every_object=self._draws_object)
+        self._reader = StateReader(self._suite, every_object=self._draws_object)
         self.spec = self._spec(config)
         self._renderers: dict[int, Any] = {}
         self._steps = 0
         self.reset(0)
-        self._require_judge(config)
+        _require_fingers(self._suite, config)
 
     def reset(self, seed: int | None = None) -> Obs:
         """The same seed gives the same start, in any process and after any other episode; None draws a fresh one."""
@@ -107,7 +108,7 @@ class RobosuiteEnv:
         action = control.checked(action, len(self.spec.action))
         ended = self._advance(control.to_physical(action, self.spec.action))
         self._steps += 1
-        success = bool(self._suite._check_success())
+        success = self.succeeded()
         over = success or ended
         return Step(
             obs=self.observe(),
@@ -127,6 +128,10 @@ class RobosuiteEnv:
             obs[f"stamp/image/{camera.name}"] = stamp
         return obs
 
+    def succeeded(self) -> bool:
+        """Whether the task is solved at present, as robosuite judges it."""
+        return bool(self._suite._check_success())
+
     def render(self) -> np.ndarray:
         """A view for people, (256, 256, 3) uint8 RGB."""
         view = next(v for v in VIEWS if v in self._suite.sim.model.camera_names)
@@ -139,18 +144,6 @@ class RobosuiteEnv:
         self._renderers.clear()
         if self._suite.sim is not None:
             self._suite.close()
-
-    @property
-    def _robot(self) -> Any:
-        return self._suite.robots[0]
-
-    @property
-    def _model(self) -> Any:
-        return self._suite.sim.model._model
-
-    @property
-    def _data(self) -> Any:
-        return self._suite.sim.data._data
 
     def _advance(self, command: np.ndarray) -> bool:
         """Physics and controller for one control period; true where robosuite itself ends the task (Wipe)."""
@@ -211,77 +204,6 @@ class RobosuiteEnv:
             max_steps=MAX_STEPS.get(config.task, 400) if config.max_steps is None else config.max_steps,
         )
 
-    def _require_judge(self, config: RobosuiteConfig) -> None:
-        try:
-            self._suite._check_success()
-        except ValueError as error:  # a gripper model that names shapes it does not have
-            raise RobotRLError(
-                f"robosuite cannot judge {config.task} with {config.arm} ({str(error)[:90]}); choose another arm"
-            ) from error
-
-
-class _StateReader:
-    """robosuite's own sensors, read at one moment and laid out as channels."""
-
-    def __init__(self, suite: Any, *, every_object: bool) -> None:
-        observables = suite._observables
-        self._sensors = {name: o._sensor for name, o in observables.items() if _is_needed(name, o)}
-        values = self._values()
-        about_objects = [
-            name
-            for name, o in observables.items()
-            if o.modality == "object" and np.ndim(values[name]) < 2 and (every_object or o.is_active())
-        ]
-        self._keys = [key for key in (*ROBOT_KEYS, *about_objects) if key in values and np.size(values[key])]
-        self._turns = [key for key in self._keys if key.endswith("_quat")]
-        self.channels = tuple(c for key in self._keys for c in _channels(suite, key, np.size(values[key])))
-
-    def read(self) -> np.ndarray:
-        """(S,) float32."""
-        values = self._values()
-        rotations = rot6d_from_matrix(matrix_from_quat(np.stack([values[key] for key in self._turns])))  # (n, 6)
-        values.update(zip(self._turns, rotations, strict=True))
-        return np.concatenate([np.ravel(values[key]) for key in self._keys]).astype(np.float32)
-
-    def _values(self) -> dict[str, Any]:
-        """What every sensor says. Twice round, because some build on what a later one left in the cache."""
-        cache: dict[str, Any] = {}
-        for _ in range(2):
-            for name, sensor in self._sensors.items():
-                cache[name] = sensor(cache)
-        return cache
-
-
-def _is_needed(name: str, observable: Any) -> bool:
-    return name in ROBOT_KEYS or observable.modality == "object"
-
-
-def _channels(suite: Any, key: str, size: int) -> Iterable[Channel]:
-    """The channels of one of robosuite's observables; rotations grow from 4 numbers to 6."""
-    if key.endswith("_quat"):
-        return [Channel(f"{key[:-5]}_rot6d_{i}", "1", -1.0, 1.0) for i in range(6)]
-    if key == "robot0_joint_pos":
-        return _joint_channels(suite, key, suite.robots[0].robot_joints)
-    if key == "robot0_gripper_qpos":
-        return _joint_channels(suite, key, suite.robots[0].gripper_joints["right"])
-    if size == 3:
-        return [Channel(f"{key}_{axis}", "m", -2.0, 2.0) for axis in "xyz"]
-    if key.endswith("_qpos"):
-        return [Channel(key, "rad", -np.pi, np.pi)]
-    if key.endswith("_radius"):
-        return [Channel(key, "m", 0.0, 2.0)]
-    return [Channel(key, "1", 0.0, 10.0 if key.endswith("_id") else 1.0)]
-
-
-def _joint_channels(suite: Any, key: str, joints: Iterable[str]) -> Iterable[Channel]:
-    """One channel a joint, with the unit and the limits of the model."""
-    model = suite.sim.model
-    slide = 2  # mujoco.mjtJoint.mjJNT_SLIDE
-    for i, joint in enumerate(joints):
-        index = model.joint_name2id(joint)
-        low, high = model.jnt_range[index] if model.jnt_limited[index] else (-2 * np.pi, 2 * np.pi)
-        yield Channel(f"{key}_{i}", "m" if model.jnt_type[index] == slide else "rad", float(low), float(high))
-
 
 def _action_channels(n_gripper: int) -> tuple[Channel, ...]:
     """Six deltas of the end effector in the base frame, and the gripper's: -1 opens it, +1 closes it."""
@@ -293,14 +215,14 @@ def _action_channels(n_gripper: int) -> tuple[Channel, ...]:
     )
 
 
-def _make(suite: Any, config: RobosuiteConfig) -> Any:
+def _make(robosuite: Any, config: RobosuiteConfig) -> Any:
     """robosuite's own world. Its arm takes metres and radians, so that `control.py` alone scales actions."""
-    parts = suite.load_composite_controller_config(controller="BASIC")
+    parts = robosuite.load_composite_controller_config(controller="BASIC")
     limits = [REACH] * 3 + [TURN] * 3
     lows = [-limit for limit in limits]
     arm = {**parts["body_parts"]["right"], "input_max": limits, "input_min": lows}
     arm |= {"output_max": limits, "output_min": lows}
-    return suite.make(
+    return robosuite.make(
         config.task,
         robots=config.arm,
         controller_configs={**parts, "body_parts": {"right": arm}},
@@ -314,20 +236,21 @@ def _make(suite: Any, config: RobosuiteConfig) -> Any:
     )
 
 
-def _import_robosuite() -> Any:
-    """robosuite without its chatter; a display is needed by none of it, so EGL renders where there is none."""
+def _import_robosuite() -> tuple[Any, Any]:
+    """The modules robosuite, without its chatter, and mujoco, which renders by EGL where there is no display."""
     if not os.environ.get("DISPLAY"):
         os.environ.setdefault("MUJOCO_GL", "egl")
     log = logging.getLogger("robosuite_logs")
     if _is_worth_reading not in log.filters:
         log.addFilter(_is_worth_reading)
     try:
+        import mujoco
         import robosuite
     except ImportError as error:
         raise RobotRLError(
             f"robosuite could not be imported ({error}); install it with: pip install 'robosuite>=1.5.2,<1.6' mujoco"
         ) from error
-    return robosuite
+    return robosuite, mujoco
 
 
 def _is_worth_reading(record: logging.LogRecord) -> bool:
@@ -351,6 +274,17 @@ def _require_known(task: str, arm: str) -> None:
     _require(task, "task", set(REGISTERED_ENVS) - two_armed)
     fixed = {name for name, robot in ROBOT_CLASS_MAPPING.items() if robot is FixedBaseRobot}
     _require(arm, "single arm", {name for name in fixed if REGISTERED_ROBOTS[name].arms == ["right"]})
+
+
+def _require_fingers(suite: Any, config: RobosuiteConfig) -> None:
+    """Stack asks whether the fingers touch the cube; where robosuite names fingers that are not there, they never do."""
+    geoms, parts = suite.sim.model.geom_names, suite.robots[0].gripper["right"].important_geoms
+    pads = [pad for side in ("left", "right") for pad in parts.get(f"{side}_fingerpad", ["none"])]
+    if config.task == "Stack" and not set(pads) <= set(geoms):
+        raise RobotRLError(
+            f"robosuite cannot judge Stack with {config.arm}: it looks for {pads}, which the gripper lacks, and would "
+            "call a cube stacked that is still held. Choose another arm, such as Panda."
+        )
 
 
 def _require(name: str, kind: str, known: Iterable[str], where: str = "") -> None:

@@ -1,16 +1,20 @@
 """Laws of the store: what is written is read, bit for bit; a killed writer loses at most the running episode."""
 
-import fcntl
+import contextlib
 import json
+import multiprocessing
 import os
 import random
 import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +32,6 @@ from sim.toy import ToyEnv, ToyOperator
 
 CAMERAS = (CameraSpec("front", 6, 8), CameraSpec("wrist", 4, 4))
 SPEC = Spec("toy", "", (Channel("x", "m", -1, 1),) * 3, (Channel("dx", "m", -1, 1),) * 2, CAMERAS, 10.0, 100)
-ROOT = Path(__file__).parent.parent
 quickly = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -56,6 +59,10 @@ def toy(seed: int) -> Episode:
     return rollout(ToyEnv(), ToyOperator(0.5), explore=False, seed=seed)
 
 
+def toys(start: int, stop: int) -> list[dict]:
+    return [contents(toy(seed)) for seed in range(start, stop)]
+
+
 def contents(episode: Episode) -> dict:
     """Everything in an episode, comparable with ==, to the last bit."""
     own = {k: getattr(episode, k) for k in ("action", "reward", "score", "intervened")}
@@ -73,9 +80,12 @@ def snapshot(path: Path) -> dict[str, bytes]:
 # ------------------------------------------------------------------------------------------- writing, then reading
 
 rows = st.sampled_from(["float16", "float32", "float64", "int8", "int64", "uint16", "bool"])
-names = st.lists(st.sampled_from(["a", "noise", "base.1", "0", "q_7-b"]), min_size=1, max_size=3).map("/".join)
-plain = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3))  # fmt: skip
+names = st.lists(st.sampled_from(["a", "noise", "base.1", "q_7-b"]), min_size=1, max_size=3).map("/".join)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | finite | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+)
 
 
 def array(draw, dtype, shape, low=None, high=None):
@@ -94,18 +104,19 @@ def any_episode(draw) -> tuple[Spec, Episode]:
         cameras=CAMERAS[: draw(st.integers(0, 2))],
     )
     images = {f"image/{c.name}": array(draw, "uint8", (steps + 1, c.height, c.width, 3)) for c in spec.cameras}
+    state, stamp = array(draw, "float32", (steps + 1, n_state)), array(draw, "float64", (steps + 1,))
     extra_shape = (steps + 1, *draw(st.lists(st.integers(0, 3), max_size=2)))
     episode = Episode(
-        obs={"state": array(draw, "float32", (steps + 1, n_state)), "stamp/state": array(draw, "float64", (steps + 1,)), **images},
+        obs={"state": state, "stamp/state": stamp, **images},
         action=array(draw, "float32", (steps, n_action), -1, 1),
         reward=array(draw, "float32", (steps,)),
         score=array(draw, "float32", (steps,)),
         intervened=array(draw, "bool", (steps,)),
         terminated=draw(st.booleans()),
         truncated=draw(st.booleans()),
-        extras={"own/" + draw(names): array(draw, draw(rows), extra_shape), "phase": array(draw, draw(rows), (steps + 1,))},
+        extras={"own/" + draw(names): array(draw, draw(rows), extra_shape)},
         meta=draw(st.dictionaries(st.text(), plain, max_size=3)),
-    )  # fmt: skip
+    )
     return spec, episode
 
 
@@ -114,10 +125,6 @@ def any_episode(draw) -> tuple[Spec, Episode]:
 def test_read_gives_what_was_written(tmp_path_factory, drawn):
     spec, episode = drawn
     path = tmp_path_factory.mktemp("store")
-    if any(part == "0" for key in episode.extras for part in key.split("/")[-1:]):
-        with EpisodeStore.create(path, spec) as store, pytest.raises(RobotRLError, match="chunks"):
-            store.append(episode)
-        return
     with EpisodeStore.create(path, spec) as store:
         assert store.append(episode) == 0
         assert contents(store[0]) == contents(episode)
@@ -135,6 +142,8 @@ def test_minus_zero_and_all_zero_chunks_survive(tmp_path):
     with EpisodeStore.create(tmp_path, SPEC) as store:
         store.append(episode)
         assert contents(store[0]) == contents(episode)
+    for chunk in ("reward/0", "obs/image/front/0.0.0.0"):  # whichever zarr wrote them
+        assert (tmp_path / "000000" / chunk).exists()
 
 
 def test_any_zarr_reader_can_read_it(tmp_path):
@@ -184,46 +193,46 @@ def test_the_same_episodes_make_the_same_bytes(tmp_path):
 
 # --------------------------------------------------------------------------------------- other processes, killed ones
 
-WRITER = """
-import sys
-from robot_rl.episodes import EpisodeStore
-from robot_rl.rollout import rollout
-from sim.toy import ToyEnv, ToyOperator
-print("up", flush=True)
-sys.stdin.readline()
-with EpisodeStore.create(sys.argv[1], ToyEnv().spec) as store:
-    for seed in range(len(store), int(sys.argv[2])):
-        store.append(rollout(ToyEnv(), ToyOperator(0.5), explore=False, seed=seed))
-        print(seed, flush=True)
-    sys.stdin.readline()
-"""
+processes = multiprocessing.get_context("forkserver")  # starts a process in milliseconds: its imports are made once
+processes.set_forkserver_preload(["tests.test_episodes"])
 
 
-def writer(path: Path, n: int) -> subprocess.Popen:
-    """A process that will write toy episodes up to `n`, and waits for a line before it begins."""
-    command = [sys.executable, "-c", WRITER, str(path), str(n)]
-    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def write_toys(path: Path, n: int, pipe: Connection) -> None:
+    """The body of a writing process: toy episodes up to `n`, each reported when it is stored, then wait."""
+    with EpisodeStore.create(path, ToyEnv().spec) as store:
+        for seed in range(len(store), n):
+            store.append(toy(seed))
+            pipe.send(seed)
+        pipe.recv()
 
 
-def begin(process: subprocess.Popen) -> subprocess.Popen:
-    assert process.stdout.readline() == "up\n"
-    process.stdin.write("\n")
-    process.stdin.flush()
-    return process
+@contextmanager
+def writer(path: Path, n: int) -> Iterator[tuple[BaseProcess, Connection]]:
+    """A process that writes, killed at the end of the block; what it reported is still in the pipe then."""
+    ours, its = processes.Pipe()
+    process = processes.Process(target=write_toys, args=(path, n, its))
+    process.start()
+    its.close()
+    try:
+        yield process, ours
+    finally:
+        process.kill()
+        process.join()
 
 
-def end(process: subprocess.Popen) -> None:
-    process.kill()
-    process.communicate()
+def reports(pipe: Connection) -> list[int]:
+    """What a dead process reported; the last word may be cut."""
+    said = []
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            said.append(pipe.recv())
+    return said
 
 
 def test_a_follower_in_another_process_sees_every_episode(tmp_path):
-    process = begin(writer(tmp_path, 25))
-    try:
-        assert process.stdout.readline() == "0\n"
+    with writer(tmp_path, 25) as (_, pipe):
+        assert pipe.recv() == 0
         seen = [contents(e) for e in EpisodeStore.open(tmp_path).follow(poll=0.005, timeout=1.0)]
-    finally:
-        end(process)
     assert seen == [contents(toy(seed)) for seed in range(25)]
 
 
@@ -238,42 +247,39 @@ def test_follow_ends_and_refresh_counts(tmp_path):
 
 
 def test_a_writer_killed_at_100_moments_loses_at_most_the_running_episode(tmp_path):
-    """Each writer goes on in the store of the one before; while one is killed the next is already starting."""
-    rng = random.Random(0)
-    whole, leftovers = [contents(toy(seed)) for seed in range(1500)], 0
-    waiting = [writer(tmp_path, 1500) for _ in range(2)]
+    """Each writer goes on in the store of the one before."""
+    moments, leftovers, stored = random.Random(0), 0, 0
     for _ in range(100):
-        process = begin(waiting.pop(0))
-        waiting.append(writer(tmp_path, 1500))
-        before = len(EpisodeStore.open(tmp_path)) if (tmp_path / ".zattrs").exists() else 0
-        time.sleep(rng.uniform(0.0, 0.06))
-        process.send_signal(signal.SIGKILL)
-        reported = process.communicate()[0].split()
-        if not (tmp_path / ".zattrs").exists():
-            assert not reported
-            continue
+        with writer(tmp_path, 10**6) as (_, pipe):
+            pipe.poll(10)  # its first episode is stored: what follows is the middle of its work
+            time.sleep(moments.uniform(0.0, 0.06))
         leftovers += any(tmp_path.glob(".tmp-*"))
         store = EpisodeStore.open(tmp_path)
-        assert len(store) >= before + len(reported)  # what was reported as stored is there
-        assert [contents(store[i]) for i in range(before, len(store))] == whole[before : len(store)]
-    for process in waiting:
-        end(process)
-    assert [contents(e) for e in store] == whole[: len(store)]
-    assert len(store) > 100  # the writers got on
-    assert leftovers > 10  # and were killed while writing
-    repair(tmp_path)
-    assert not any(tmp_path.glob(".tmp-*"))
+        reported = reports(pipe)
+        assert len(store) in (stored + len(reported), stored + len(reported) + 1)
+        assert [contents(store[i]) for i in range(stored, len(store))] == toys(stored, len(store))
+        stored = len(store)
+    assert [contents(e) for e in store] == toys(0, stored)
+    assert leftovers > 10  # writers were killed while writing, not only between
+    left = [p.name for p in tmp_path.glob(".tmp-*")]
+    assert repair(tmp_path) == [f"removed {name}, left by a killed writer" for name in left]
+
+
+def test_a_writer_killed_while_it_makes_the_store_leaves_room_for_the_next(tmp_path):
+    for wait in np.linspace(0.0, 0.03, 20):
+        path = tmp_path / f"{wait}"
+        with writer(path, 1):
+            time.sleep(wait)
+        with EpisodeStore.create(path, ToyEnv().spec) as store:
+            assert [contents(e) for e in store] == toys(0, len(store))
 
 
 def test_the_second_writer_hears_who_the_first_is(tmp_path):
-    process = begin(writer(tmp_path, 1))
-    try:
-        assert process.stdout.readline() == "0\n"
+    with writer(tmp_path, 1) as (process, pipe):
+        assert pipe.recv() == 0
         for attempt in (lambda: EpisodeStore.create(tmp_path, ToyEnv().spec), lambda: repair(tmp_path)):
             with pytest.raises(RobotRLError, match=f"process {process.pid}:"):
                 attempt()
-    finally:
-        end(process)
     with EpisodeStore.create(tmp_path, ToyEnv().spec) as store:  # the kernel took the lock from the killed one
         assert len(store) == 1
 
@@ -327,6 +333,7 @@ REFUSED = {
     r"reward is float32 \(69,\)": lambda e: setattr(e, "reward", e.reward[:-1]),
     "extras/name holds": lambda e: e.extras.update(name=np.array(["a"] * 71)),
     "cannot name an array": lambda e: e.extras.update({"../up": np.zeros(71)}),
+    "'extras/0.1' cannot name .* chunks": lambda e: e.extras.update({"0.1": np.zeros(71)}),
     "both an array and the folder": lambda e: e.extras.update({"base/inner": np.zeros(71)}),
     "meta is not plain JSON": lambda e: e.meta.update(seed=np.int64(3)),
     "meta is not plain JSON .*Out of range": lambda e: e.meta.update(weight=float("nan")),
@@ -399,7 +406,7 @@ def test_an_empty_store(tmp_path):
         store.truncate(1)
 
 
-# ------------------------------------------------------------------------------------------------------------ full disks
+# ---------------------------------------------------------------------------------------------------- full disks
 
 
 def test_a_disk_with_too_little_room_is_not_touched(tmp_path, monkeypatch):
@@ -473,11 +480,9 @@ def damaged_copy(sound: Path, into: Path, file: str, change) -> Path:
 def prefix(steps: int) -> dict:
     whole = make(seed=1)
     meta = {**whole.meta, "repaired": f"cut from 70 to {steps} steps"}
-    cut = replace(
-        whole, terminated=False, truncated=True, meta=meta,
-        obs={k: v[: steps + 1] for k, v in whole.obs.items()}, extras={k: v[: steps + 1] for k, v in whole.extras.items()},
-        **{k: getattr(whole, k)[:steps] for k in ("action", "reward", "score", "intervened")},
-    )  # fmt: skip
+    rows = {k: getattr(whole, k)[:steps] for k in ("action", "reward", "score", "intervened")}
+    obs, extras = ({k: v[: steps + 1] for k, v in arrays.items()} for arrays in (whole.obs, whole.extras))
+    cut = replace(whole, terminated=False, truncated=True, meta=meta, obs=obs, extras=extras, **rows)
     return contents(cut)
 
 
@@ -524,9 +529,17 @@ def test_no_changed_byte_goes_unseen(sound, tmp_path_factory, data):
     assert repair(path) == []
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"length": 3}', b"\xff\xfe"])
-def test_an_episode_without_sound_attributes_is_set_aside(sound, tmp_path, content):
-    path = damaged_copy(sound, tmp_path / "store", ".zattrs", lambda _: content)
+def test_the_same_bytes_as_another_dtype_are_damage(sound, tmp_path):
+    path = damaged_copy(sound, tmp_path / "store", "action/.zarray", lambda b: b.replace(b"<f4", b"<i4"))
+    with pytest.raises(RobotRLError, match="action does not match"):
+        EpisodeStore.open(path)[1]
+    assert "no step of it could be saved" in repair(path)[0]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"length": 3}', b'{"zarr_format": 2}', b"\xff\xfe"])
+@pytest.mark.parametrize("file", [".zattrs", "action/.zarray"])
+def test_an_episode_without_sound_metadata_is_set_aside(sound, tmp_path, file, content):
+    path = damaged_copy(sound, tmp_path / "store", file, lambda _: content)
     assert "no step of it could be saved" in repair(path)[0]
     assert [contents(e) for e in EpisodeStore.open(path)] == [contents(make(seed=0)), contents(make(seed=2))]
     with EpisodeStore.create(path, SPEC) as store:  # numbers are not used twice
@@ -550,20 +563,29 @@ def test_repair_removes_leftovers_and_says_so(sound, tmp_path):
     assert len(EpisodeStore.open(tmp_path / "store")) == 3
 
 
+def test_the_next_writer_removes_leftovers_too(sound, tmp_path):
+    shutil.copytree(sound, tmp_path / "store")
+    shutil.copytree(sound / "000000", tmp_path / "store" / ".tmp-000003")
+    with EpisodeStore.create(tmp_path / "store", SPEC) as store:
+        assert store.append(make(seed=3)) == 3
+    assert not any((tmp_path / "store").glob(".tmp-*"))
+
+
 # ---------------------------------------------------------------------------------------------------------------- speed
 
 
 def test_zarr_costs_little(tmp_path):
-    """An episode of 100 low-dimensional steps; measured 18 ms to append and 6 ms to read (zarr 3), limits five times that."""
+    """An episode of 100 low-dimensional steps; limits several times what was measured."""
     spec = replace(SPEC, cameras=())
     episode = make(100, spec=spec)
-    with EpisodeStore.create(tmp_path, spec) as store:
-        store.append(episode)
-        start = time.perf_counter()
-        for _ in range(10):
-            store.append(episode)
-        middle = time.perf_counter()
+
+    def fastest(action: Callable[[int], object]) -> float:
+        times = [time.perf_counter()]
         for i in range(10):
-            store.read(i)
-        assert (middle - start) / 10 < 0.1
-        assert (time.perf_counter() - middle) / 10 < 0.04
+            action(i)
+            times.append(time.perf_counter())
+        return min(np.diff(times))  # others may be using the machine
+
+    with EpisodeStore.create(tmp_path, spec) as store:
+        assert fastest(lambda _: store.append(episode)) < 0.05
+        assert fastest(store.read) < 0.02

@@ -60,6 +60,9 @@ class ResidualConfig:
     """of AdamW"""
     critic_learning_rate: float = 3e-4
     """of AdamW"""
+    penalty: float = 0.01
+    """weight of the mean squared residual, as a share of its scale, in the actor's loss: stay near the base where the
+    critic sees no gain"""
     tau: float = 0.005
     """share by which the target critics follow at each step"""
 
@@ -166,7 +169,8 @@ class Residual:
         residual = self._residual(batch["state"], base)
         full = base + residual
         full = full + (full.clamp(-1.0, 1.0) - full).detach()  # straight through the clip
-        loss = -self.critic(batch["state"], full).mean()
+        cost = (residual / self.config.scale).square().mean() if self.config.scale else 0.0
+        loss = self.config.penalty * cost - self.critic(batch["state"], full).mean()
         _descend(self.actor_optimizer, loss)
         return {"actor_loss": loss.item(), "residual": residual.abs().mean().item()}
 

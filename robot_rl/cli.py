@@ -1,0 +1,316 @@
+"""The command line, and the only place where worlds, policies and agents are joined."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import arg, subcommand
+
+from policies import checkpoint
+from policies.diffusion import DiffusionConfig
+from policies.flow import FlowConfig
+from policies.mlp import MlpConfig
+from robot_rl import checkpoints, report
+from robot_rl import collect as collecting
+from robot_rl import demo as demonstrating
+from robot_rl import evaluate as evaluating
+from robot_rl import inspect as inspecting
+from robot_rl import imports
+from robot_rl import pretrain as pretraining
+from robot_rl import refine as refining
+from robot_rl.agents.residual import ResidualConfig
+from robot_rl.demo import DemoConfig, Parts
+from robot_rl.episodes import EpisodeStore
+from robot_rl.formats import robomimic
+from robot_rl.pretrain import PretrainConfig
+from robot_rl.refine import RefineConfig
+from robot_rl.types import Agent, RobotRLError, Spec
+from sim import worlds
+from sim.worlds import WorldConfig
+
+Flat = arg(name="")  # the fields of a config without a prefix
+Choice = Annotated[FlowConfig, subcommand("flow")] | Annotated[DiffusionConfig, subcommand("diffusion")]
+
+DEMOS = {
+    "robosuite:Lift": DemoConfig(
+        policy=FlowConfig(backbone=MlpConfig(width=256, depth=2)),
+        agent=ResidualConfig(width=128),
+        pretrain=PretrainConfig(steps=2000, batch=128, warmup=200, threads=2),
+        refine=RefineConfig(steps=8000, base_steps=1500, first_updates=1500),
+        demonstrations=20,
+        skill=0.4,
+    ),
+    "toy": DemoConfig(
+        policy=FlowConfig(horizon=8, backbone=MlpConfig(width=64, depth=2)),
+        agent=ResidualConfig(
+            execute=4,
+            scale=0.3,
+            heads=4,
+            width=64,
+            batch=128,
+            critic_only=300,
+            actor_learning_rate=3e-4,
+            critic_learning_rate=1e-3,
+        ),
+        pretrain=PretrainConfig(steps=600, batch=64, warmup=50, save_every=200),
+        refine=RefineConfig(steps=3000, base_steps=500, first_updates=300, utd=2, threads=1),
+        demonstrations=60,
+        skill=0.3,
+    ),
+}
+
+
+def demo(
+    out: Path = Path("runs/demo"), world: str = "robosuite:Lift", seed: int = 0, workers: int = 2, videos: bool = True
+) -> None:
+    """Demonstrations in, a better policy out: collect, pretrain, refine, evaluate both, report.
+
+    Args:
+        out: folder of the run; run again with the same folder to resume
+        world: robosuite:Lift, or toy, which takes a minute
+        seed: of demonstrations, training, practice and evaluation
+        workers: processes that play episodes
+        videos: film base and refined side by side
+    """
+    if world not in DEMOS:
+        raise RobotRLError(f"there is no demo of '{world}'; there are: {', '.join(DEMOS)}")
+    chosen = WorldConfig(world)
+    spec = _spec(chosen)
+    preset = DEMOS[world]
+    config = replace(
+        preset,
+        pretrain=replace(preset.pretrain, seed=seed),
+        refine=replace(preset.refine, seed=seed),
+        videos=preset.videos if videos else 0,
+    )
+    parts = Parts(
+        spec=spec,
+        make_env=chosen.build,
+        make_operator=partial(worlds.operator_for, spec, config.skill),
+        make_agent=partial(_fresh_agent, config.agent),
+        save_policy=checkpoint.save,
+        save_agent=checkpoints.save_agent,
+        load_agent=checkpoints.load_agent,
+    )
+    page = demonstrating.demo(out, config, parts, seed=seed, workers=workers)
+    print(f"report: {page.resolve()}")
+
+
+def collect(
+    out: Path,
+    world: Annotated[WorldConfig, Flat] = WorldConfig(),
+    episodes: int = 50,
+    skill: float = 0.8,
+    seed: int = 0,
+    workers: int = 2,
+    keep_failures: bool = False,
+) -> None:
+    """Let the scripted operator demonstrate a task; run again with the same store to go on.
+
+    Args:
+        out: the store of episodes
+        world: where to demonstrate
+        episodes: how many the store shall hold at the end
+        skill: of the operator, 0 (clumsy) to 1 (fast and clean)
+        seed: of start states and operator
+        workers: processes that play episodes
+        keep_failures: also keep attempts that did not succeed
+    """
+    spec = _spec(world)
+    operator = partial(worlds.operator_for, spec, skill)
+    operator()  # a world without an operator is refused here, not in a worker
+    collecting.collect(
+        out, spec, world.build, operator, episodes=episodes, seed=seed, workers_=workers, keep_failures=keep_failures
+    )
+    print(inspecting.inspect(out))
+
+
+def import_(source: Path, out: Path, world: Annotated[WorldConfig, Flat] = WorldConfig(world="")) -> None:
+    """Bring recordings into a store: a diffusion_policy zarr, or robomimic's or robosuite's HDF5.
+
+    Args:
+        source: the zarr folder or the HDF5 file
+        out: the store to make
+        world: where it was recorded, where the recording does not say: pusht for a zarr; a camera takes images along
+    """
+    spec, episodes = imports.recordings(source, world)
+    count = collecting.import_all(out, spec, episodes)
+    print(f"imported {count} episodes\n{inspecting.inspect(out)}")
+
+
+def export(store: Path, out: Path) -> None:
+    """Write a store as a robomimic HDF5 file, which robomimic 0.3 reads.
+
+    Args:
+        store: the store of episodes
+        out: the file to make
+    """
+    source = EpisodeStore.open(store)
+    print(f"exported {robomimic.write(out, source.spec, source)} episodes to {out}")
+
+
+def inspect(store: Path, out: Path | None = None, repair: bool = False, video_of: int = 0) -> None:
+    """Say what is in a store of episodes, and what should worry you before training on it.
+
+    Args:
+        store: the store of episodes
+        out: folder for plots and a video
+        repair: mend what a killed writer or a failing disk left; originals are kept
+        video_of: the episode that the video shows
+    """
+    print(inspecting.inspect(store, out, repair, video_of))
+
+
+def pretrain(
+    out: Path,
+    store: Path,
+    policy: Choice = FlowConfig(),
+    config: Annotated[PretrainConfig, Flat] = PretrainConfig(),
+    evaluate: int = 0,
+    workers: int = 2,
+) -> None:
+    """Imitate the demonstrations of a store with a diffusion or flow policy; the same folder resumes.
+
+    Args:
+        out: folder of the run
+        store: the store of episodes to imitate
+        policy: what to train
+        config: how to train it
+        evaluate: start states to play with the finished policy
+        workers: processes that play them
+    """
+    file = pretraining.pretrain(out, store, policy, config, checkpoint.save)
+    evaluations = {}
+    if evaluate:
+        world = worlds.of_spec(EpisodeStore.open(store).spec)
+        play = partial(checkpoints.load_agent, file)
+        evaluations["policy"] = evaluating.evaluate(world.build, play, episodes=evaluate, workers_=workers)
+        evaluating.write(evaluations["policy"], out / "evaluation.json")
+        print(evaluating.in_words(evaluations["policy"]))
+    page = report.Report(f"pretrain {out}", evaluations, (out / "metrics.jsonl",)).write(out / "report.html")
+    print(f"policy: {file}\nreport: {page}")
+
+
+def refine(
+    out: Path,
+    policy: Path,
+    demos: Path,
+    agent: Annotated[ResidualConfig, arg(name="residual")] = ResidualConfig(),
+    config: Annotated[RefineConfig, Flat] = RefineConfig(),
+    evaluate: int = 100,
+    videos: int = 3,
+    workers: int = 2,
+) -> None:
+    """Let a policy practise, corrected by residual off-policy RL; the same folder resumes.
+
+    Args:
+        out: folder of the run
+        policy: the base: a policy's file, or the folder of its pretrain run
+        demos: the store of demonstrations to learn from beside practice
+        agent: the residual's settings
+        config: how to practise
+        evaluate: start states on which base and refined are compared at the end; 0: none
+        videos: of those, how many to film side by side
+        workers: processes that play them
+    """
+    base = checkpoint.load(policy)
+    make_env = worlds.of_spec(base.spec).build
+    about = {"agent": agent, "policy": str(policy.resolve())}
+    make_agent = partial(_fresh_agent, agent, policy)
+    file = refining.refine(out, demos, make_env, make_agent, config, about, checkpoints.save_agent)
+    if not evaluate:
+        return
+    files = {"base": policy, "refined": file}
+    results = {}
+    for label, path in files.items():
+        play = partial(checkpoints.load_agent, path, agent.execute if label == "base" else None)
+        results[label] = evaluating.evaluate(make_env, play, episodes=evaluate, workers_=workers, label=label)
+        evaluating.write(results[label], out / f"evaluation_{label}.json")
+        print(f"{label}: {evaluating.in_words(results[label])}")
+    films = {}
+    if videos:
+        players = [checkpoints.load_agent(policy, agent.execute), checkpoints.load_agent(file)]
+        seeds = report.telling_seeds(results["base"], results["refined"], videos)
+        films["Base (left) and refined (right)"] = report.side_by_side(make_env, players, seeds, out / "videos.mp4")
+    page = report.Report(f"refine {out}", results, (out / "metrics.jsonl",), films).write(out / "report.html")
+    print(f"agent: {file}\nreport: {page}")
+
+
+def evaluate(
+    agent: Path,
+    world: str | None = None,
+    arm: str | None = None,
+    max_steps: int | None = None,
+    episodes: int = 100,
+    seed: int = 0,
+    execute: int | None = None,
+    workers: int = 2,
+    out: Path | None = None,
+) -> None:
+    """Play fresh start states with a policy or a refined agent.
+
+    Args:
+        agent: file of a policy or an agent, or the folder of the run that made it
+        world: where to play; the world it was made in where not given
+        arm: which arm; the one it was made with where not given
+        max_steps: time limit of an episode [control steps]; its own where not given
+        episodes: how many start states
+        seed: of the start states: the same seed plays the same ones with every agent
+        execute: actions of each chunk that a bare policy executes; 8 where not given
+        workers: processes that play
+        out: file for the result, as JSON
+    """
+    loaded = checkpoints.load_agent(agent, execute)
+    spec = loaded.policy.spec
+    asked = worlds.of_spec(spec, max_steps)
+    asked = replace(asked, world=world or asked.world, arm=arm or asked.arm, cameras=())
+    spec.require(_spec(asked), f"the checkpoint {agent}", f"the world {asked.world}", state_only=True)
+    play = partial(checkpoints.load_agent, agent, execute)
+    result = evaluating.evaluate(asked.build, play, episodes=episodes, seed=seed, workers_=workers)
+    if out is not None:
+        evaluating.write(result, out)
+    print(evaluating.in_words(result))
+
+
+def _spec(world: WorldConfig) -> Spec:
+    env = world.build()
+    env.close()
+    return env.spec
+
+
+def _fresh_agent(config: ResidualConfig, policy: Path) -> Agent:
+    return config.build(checkpoint.load(policy))
+
+
+VERBS = {
+    "demo": demo,
+    "collect": collect,
+    "import": import_,
+    "export": export,
+    "inspect": inspect,
+    "pretrain": pretrain,
+    "refine": refine,
+    "evaluate": evaluate,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb; errors that the user can mend are printed without a trace."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(VERBS, prog="robot-rl", description=__doc__, args=arguments)
+    except RobotRLError as error:
+        print(f"robot-rl: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("robot-rl: stopped; run the same command again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""Recordings of other projects as episodes of our worlds: joins the readers of `formats/` with `sim/`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+
+from robot_rl.formats import diffusion_policy, robomimic, robosuite_hdf5
+from robot_rl.types import Episode, RobotRLError, Spec
+from sim import pusht
+from sim.robosuite_env import RobosuiteEnv
+from sim.worlds import WorldConfig
+
+
+def recordings(source: Path, world: WorldConfig) -> tuple[Spec, Iterator[Episode]]:
+    """The Spec and the episodes of a recording; its format is found out. `world.world` may be empty.
+
+    Raises where the format is unknown, or the recording was made in another world than the one named.
+    """
+    source = Path(source)
+    if not source.exists():
+        raise RobotRLError(f"{source} does not exist; give a diffusion_policy zarr folder or an HDF5 file")
+    if source.is_dir():
+        return _diffusion_policy(source, world)
+    if not h5py.is_hdf5(source):
+        raise RobotRLError(f"{source} is neither a zarr folder nor a whole HDF5 file; copy it again or name another")
+    with h5py.File(source) as file:
+        data = file.get("data")
+        if data is None:
+            raise RobotRLError(f"{source} has no group 'data'; it is neither robomimic's nor robosuite's")
+        holds_observations = any("obs" in demo for demo in data.values())
+    if holds_observations:  # robomimic's files do; robosuite's hold simulator states only
+        spec, episodes = robomimic.read(source)
+        if world.world not in ("", spec.world):
+            raise RobotRLError(f"{source} was recorded in {spec.world}, not {world.world}; leave --world out")
+        return spec, episodes
+    return _robosuite(source, world)
+
+
+def _diffusion_policy(source: Path, world: WorldConfig) -> tuple[Spec, Iterator[Episode]]:
+    """A replay buffer does not say where it was recorded; the only such world here is Push-T."""
+    if world.world not in ("", "pusht"):
+        raise RobotRLError(f"{source} is a diffusion_policy zarr, which can be imported for pusht, not {world.world}")
+    with closing(replace(world, world="pusht").build()) as env:
+        spec = env.spec
+    return spec, diffusion_policy.read(source, spec, pusht.observe, pusht.grade)
+
+
+def _robosuite(source: Path, world: WorldConfig) -> tuple[Spec, Iterator[Episode]]:
+    """Simulator states, replayed into what is seen today."""
+    first = next(robosuite_hdf5.read(source))
+    if len(first.arms) != 1:
+        raise RobotRLError(f"{first.where} has the arms {', '.join(first.arms)}; this project drives one")
+    task = f"robosuite:{first.task}"
+    if world.world not in ("", task):
+        raise RobotRLError(f"{source} was recorded in {task}, not {world.world}; leave --world out")
+    env = replace(world, world=task, arm=world.arm or first.arms[0]).build()
+    assert isinstance(env, RobosuiteEnv)
+    return env.spec, _replayed(source, env)
+
+
+def _replayed(source: Path, env: RobosuiteEnv) -> Iterator[Episode]:
+    with closing(env):
+        for demo in robosuite_hdf5.read(source):
+            yield robosuite_hdf5.episode(demo, env.spec, env.reset_to, env.succeeded)

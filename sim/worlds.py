@@ -1,0 +1,68 @@
+"""Worlds by name: `robosuite:<Task>`, `pusht`, `toy`; and the operator that can demonstrate in each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from robot_rl.types import Env, Player, RobotRLError, Spec
+from sim import operators
+from sim.pusht import CAMERA, IMAGE, PushTConfig
+from sim.robosuite_env import RobosuiteConfig
+from sim.toy import ToyEnv, ToyOperator
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """Which world, which arm, and what is seen of it."""
+
+    world: str = "robosuite:Lift"
+    """robosuite:<Task> (Lift, PickPlaceCan, NutAssemblySquare, Stack, Door, ...), pusht or toy"""
+    arm: str | None = None
+    """robosuite's name of the arm; Panda where not given"""
+    cameras: tuple[str, ...] = ()
+    """cameras whose images are observed; none, and nothing is rendered"""
+    image_size: int | None = None
+    """height and width of those images [pixels]; 84 where not given"""
+    max_steps: int | None = None
+    """time limit of an episode [control steps]; the task's own where not given"""
+
+    def build(self) -> Env:
+        """The world; raises where a name is unknown or an option means nothing there."""
+        family, _, task = self.world.partition(":")
+        if family == "robosuite" and task:
+            given = {k: v for k, v in (("arm", self.arm), ("image_size", self.image_size)) if v is not None}
+            return RobosuiteConfig(task, cameras=self.cameras, max_steps=self.max_steps, **given).build()
+        if self.world == "pusht":
+            self._refuse("arm")
+            if self.cameras not in ((), (CAMERA,)) or self.image_size not in (None, IMAGE):
+                raise RobotRLError(f"pusht has one camera, '{CAMERA}', of {IMAGE} pixels, not {self.cameras}")
+            return PushTConfig(**self._limit(), image=bool(self.cameras)).build()
+        if self.world == "toy":
+            self._refuse("arm", "cameras", "image_size")
+            return ToyEnv(**self._limit())
+        raise RobotRLError(
+            f"unknown world '{self.world}'; there are robosuite:<Task> (such as robosuite:Lift), pusht, toy"
+        )
+
+    def _limit(self) -> dict[str, Any]:
+        return {} if self.max_steps is None else {"max_steps": self.max_steps}
+
+    def _refuse(self, *options: str) -> None:
+        if given := [option for option in options if getattr(self, option)]:
+            raise RobotRLError(f"the world '{self.world}' has no {' or '.join(given)} to choose; leave it out")
+
+
+def of_spec(spec: Spec, max_steps: int | None = None) -> WorldConfig:
+    """The world that a store or a checkpoint was made in."""
+    config = WorldConfig(spec.world, spec.arm or None, max_steps=max_steps or spec.max_steps)
+    if spec.cameras:
+        config = replace(config, cameras=tuple(c.name for c in spec.cameras), image_size=spec.cameras[0].height)
+    return config
+
+
+def operator_for(spec: Spec, skill: float) -> Player:
+    """The scripted operator of a world; `skill` in [0, 1]."""
+    if not 0.0 <= skill <= 1.0:
+        raise RobotRLError(f"skill must lie in [0, 1], not {skill}")
+    return ToyOperator(skill) if spec.world == "toy" else operators.operator_for(spec, skill)

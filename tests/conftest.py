@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from policies import checkpoint
+from policies.flow import FlowConfig
+from policies.mlp import MlpConfig
+from robot_rl.collect import collect
+from robot_rl.pretrain import PretrainConfig, pretrain
+from sim.toy import ToyEnv, ToyOperator
+
+os.environ.setdefault("MUJOCO_GL", "egl")
+torch.set_num_threads(1)
+
+TINY = FlowConfig(horizon=8, backbone=MlpConfig(width=64, depth=2))
+
+
+@pytest.fixture(scope="session")
+def toy_demos(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("toy") / "demos"
+    return collect(out, ToyEnv().spec, ToyEnv, partial(ToyOperator, 0.3), episodes=60)
+
+
+@pytest.fixture(scope="session")
+def toy_policy(tmp_path_factory, toy_demos) -> Path:
+    """A flow policy that solves about half of the toy world."""
+    config = PretrainConfig(steps=600, warmup=50, batch=64, save_every=200)
+    return pretrain(tmp_path_factory.mktemp("toy") / "base", toy_demos, TINY, config, checkpoint.save)

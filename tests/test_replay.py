@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from robot_rl.replay import Replay, Table
+from robot_rl.types import Episode, RobotRLError
+
+GAMMA = 0.9
+
+
+def chain(T, *, success, offset=0):
+    """States count up; the reward is 1 at a success; extras are -state."""
+    state = np.arange(offset, offset + T + 1, dtype=np.float32)[:, None]
+    reward = np.zeros(T, np.float32)
+    reward[-1] = success
+    flags = np.zeros(T, bool)
+    return Episode(
+        {"state": state}, state[:-1] / 1000, reward, reward, flags, success, not success, {"base_action": -state}
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 12), st.booleans()), min_size=1, max_size=6), st.integers(1, 6))
+def test_every_transition_is_the_closed_form(episodes, n):
+    table, truth, offset = Table(), {}, 0
+    for T, success in episodes:
+        table.add(chain(T, success=success, offset=offset))
+        for t in range(T):
+            m = min(n, T - t)
+            reward = GAMMA ** (T - 1 - t) if success and t + m == T else 0.0
+            discount = 0.0 if success and t + m == T else GAMMA**m
+            truth[offset + t] = (offset + t + m, reward, discount)
+        offset += T + 1
+    assert len(table) == len(truth)
+    batch = table.sample(400, n, GAMMA, torch.Generator().manual_seed(0))
+    for i in range(400):
+        now = int(batch["state"][i])
+        then, reward, discount = truth[now]
+        assert int(batch["next/state"][i]) == then
+        assert batch["extra/base_action"][i] == -now and batch["next/extra/base_action"][i] == -then
+        assert batch["reward"][i] == pytest.approx(reward) and batch["discount"][i] == pytest.approx(discount)
+        assert batch["action"][i] == pytest.approx(now / 1000)
+
+
+def test_sampling_is_uniform_over_transitions_and_reproducible():
+    table = Table()
+    for i in range(3):
+        table.add(chain(5 + i, success=bool(i % 2), offset=100 * i))
+    draws = table.sample(18_000, 1, GAMMA, torch.Generator().manual_seed(3))["state"]
+    counts = torch.unique(draws, return_counts=True)[1]
+    assert len(counts) == 18 and counts.min() > 850 and counts.max() < 1150
+    assert torch.equal(draws, table.sample(18_000, 1, GAMMA, torch.Generator().manual_seed(3))["state"])
+
+
+def test_half_of_a_batch_is_demonstrations():
+    replay = Replay()
+    replay.demos.add(chain(5, success=True))
+    replay.online.add(chain(5, success=False, offset=100))
+    batch = replay.sample(64, 0.5, 1, GAMMA, torch.Generator())
+    assert (batch["state"] < 50).sum() == 32
+    assert (replay.sample(64, 0.0, 1, GAMMA, torch.Generator())["state"] > 50).all()
+
+
+def test_growth_keeps_what_was_there():
+    table = Table()
+    for i in range(40):
+        table.add(chain(200, success=True, offset=1000 * i))
+    states = table.sample(20_000, 1, GAMMA, torch.Generator().manual_seed(0))["state"]
+    assert (states % 1000 < 200).all() and len(torch.unique(states)) > 7000
+
+
+def test_empty_and_unlike_episodes_are_refused():
+    with pytest.raises(RobotRLError, match="empty"):
+        Table().sample(4, 1, GAMMA, torch.Generator())
+    table = Table()
+    table.add(chain(3, success=True))
+    other = chain(3, success=True)
+    other.extras = {}
+    with pytest.raises(RobotRLError, match="must agree"):
+        table.add(other)
