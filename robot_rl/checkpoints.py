@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -45,7 +44,10 @@ def load_agent(path: Path, execute: int | None = None) -> Frozen | Residual:
         )
     policy = policy_file.from_data(data["policy"], str(path))
     agent = configs.from_data(data["config"], KNOWN).build(policy)
-    agent.load_state_dict(data["learned"])
+    try:
+        agent.load_state_dict(data["learned"])
+    except (KeyError, RuntimeError) as error:
+        raise RobotRLError(f"what was learned in {path} does not fit this version of its agent: {error}") from error
     return agent
 
 

@@ -6,6 +6,7 @@ import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from itertools import islice
 
@@ -33,7 +34,13 @@ def episodes(make_env: MakeEnv, make_player: MakePlayer, seeds: Iterable[int], w
             ahead.extend(pool.submit(_play, seed) for seed in islice(waiting, 2 * workers - len(ahead)))
             if not ahead:
                 return
-            yield ahead.popleft().result()
+            try:
+                yield ahead.popleft().result()
+            except BrokenProcessPool as error:
+                raise RobotRLError(
+                    "a worker died: its own message stands above; if there is none it was killed, as for want of memory. "
+                    "Use --workers 1"
+                ) from error
 
 
 def _alone(make_env: MakeEnv, make_player: MakePlayer, seeds: Iterable[int]) -> Iterator[Episode]:

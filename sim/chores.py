@@ -62,7 +62,7 @@ class Scene:
 
 
 def _bin(scene: Scene) -> np.ndarray:
-    return np.array([0.145, 0.335, 0.87])  # in the last of the four bins, where every arm can reach
+    return np.array([0.145, 0.335, 0.87])  # in the last of the four bins, within the reach of a Panda
 
 
 def _peg(scene: Scene) -> np.ndarray:
@@ -74,14 +74,23 @@ def _on_top(scene: Scene) -> np.ndarray:
 
 
 CHORES = {
-    "robosuite:Lift": Chore("cube", (0.0, 0.0, 0.0), np.pi / 2, lift=0.10),
+    "robosuite:Lift": Chore("cube", (0.0, 0.0, 0.0), np.pi / 2, lift=0.10, strain=1.15),
     "robosuite:PickPlaceCan": Chore(
         "Can", (0.0, 0.0, 0.005), np.pi / 8, lift=0.14, goal=_bin, above=0.08, exact=0.025, spread=0.025, strain=0.6
     ),
     "robosuite:NutAssemblySquare": Chore(
-        "SquareNut", (0.062, 0.0, 0.0), np.pi, lift=0.16, beside=False, goal=_peg, square=True, above=0.10, exact=0.01
+        "SquareNut",
+        (0.062, 0.0, 0.0),
+        np.pi,
+        lift=0.16,
+        beside=False,
+        goal=_peg,
+        square=True,
+        above=0.10,
+        exact=0.01,
+        strain=1.25,
     ),
-    "robosuite:Stack": Chore("cubeA", (0.0, 0.0, 0.0), np.pi / 2, lift=0.08, goal=_on_top, above=0.05),
+    "robosuite:Stack": Chore("cubeA", (0.0, 0.0, 0.0), np.pi / 2, lift=0.08, goal=_on_top, above=0.05, strain=1.5),
 }
 
 
@@ -122,7 +131,7 @@ def scene_reader(spec: Spec, chore: Chore) -> Callable[[np.ndarray], Scene]:
     names = [channel.name for channel in spec.state]
 
     def where(prefix: str) -> np.ndarray:
-        return np.array([i for i, name in enumerate(names) if name.rpartition("_")[0] == prefix])
+        return np.array([names.index(name) for name in sorted(names) if name.rpartition("_")[0] == prefix], int)
 
     hand, turn, fingers = (where(f"robot0_{part}") for part in ("eef_pos", "eef_rot6d", "gripper_qpos"))
     thing, thing_turn = where(f"{chore.thing}_pos"), where(f"{chore.thing}_rot6d")

@@ -96,21 +96,20 @@ class Operator:
         self._aim = self._manner.aim
         self._home: float | None = None  # yaw at the start: the wrist turns about it
         self._legs: list[Leg] = []
-        self._tries = self._wait = self._rested = self._missed = 0
+        self._grip = np.zeros(3)  # the thing in the hand's frame when it was grasped [m]
+        self._tries = self._missed = 0
 
     def decide(self, obs: Obs, *, explore: bool) -> Decision:
         """One action (1, 7) for the newest of the observations (1, S)."""
         scene = self._scene(obs["state"][-1])
         if self._home is None:
             self._home, self._fingers = scene.yaw, scene.fingers
-        if not self._legs or self._is_lost(scene):
+        if self._legs:
+            self._watch(scene)
+        if not self._legs or self._missed > self._manner.notice:
             self._begin(scene)
         elif self._has_arrived(scene) or self._stalled > ENOUGH:
             self._next(scene)
-        self._age += 1
-        self._wait = max(self._wait - 1, 0)
-        self._rested = self._rested + 1 if np.abs(scene.fingers - self._fingers).max() < 4e-4 else 0
-        self._fingers = scene.fingers
         arm = self._arm_action(scene)
         return Decision(np.append(arm, self._legs[0].fingers).astype(np.float32)[None])
 
@@ -144,39 +143,41 @@ class Operator:
         self._anchor = scene.hand
         self._swing, self._push = np.zeros(3), np.zeros(3)
         self._wait = int(self._rng.exponential(m.pause)) if self._rng.random() < m.doubt else 0
-        target, _ = self._target(scene)
-        way = target - scene.hand
+        if self._slips and self._legs[0].toward == "goal":
+            self._slips = False
+            self._legs.insert(0, replace(self._legs[0], name="slip", toward="here", height=0.0, fingers=OPEN))
+        way = self._target(scene)[0] - scene.hand
         if np.linalg.norm(way) > 0.08:
             self._swing = way / np.linalg.norm(way) * abs(self._rng.normal(0.0, m.overshoot))
             self._swing[2] = max(self._swing[2], 0.0)  # never faster into the table
-        if self._slips and self._legs[0].toward == "goal":
-            self._slips = False
-            self._legs.insert(0, replace(self._legs[0], name="slip", toward="here", height=0.0, near=0.1, fingers=OPEN))
 
-    def _has_arrived(self, scene: Scene) -> bool:
-        leg = self._legs[0]
-        target, turn = self._target(scene)
-        left = float(np.linalg.norm(target + self._swing - scene.hand))
-        near = leg.near * self._manner.slack
+    def _watch(self, scene: Scene) -> None:
+        """Keep count of what has happened in this leg: fingers at rest, a thing lost, no more progress."""
+        self._age += 1
+        self._rested = self._rested + 1 if np.abs(scene.fingers - self._fingers).max() < 4e-4 else 0
+        self._fingers = scene.fingers
+        slid = scene.turn.T @ (scene.thing - scene.hand) - self._grip
+        self._missed = self._missed + 1 if self._legs[0].holds and np.linalg.norm(slid) > LOST else 0
+        left = self._left(scene)
+        self._stalled += 1
         if left < self._least - 0.002 or self._wait:
             self._least, self._stalled = left, 0
-        self._stalled += 1
-        if left < near + 0.01:
+        self._wait = max(self._wait - 1, 0)
+        if left < self._legs[0].near * self._manner.slack + 0.01:
             self._swing = np.zeros(3)  # that was too far; back
+
+    def _left(self, scene: Scene) -> float:
+        """How far the hand still has to go [m]."""
+        return float(np.linalg.norm(self._target(scene)[0] + self._swing - scene.hand))
+
+    def _has_arrived(self, scene: Scene) -> bool:
+        leg, slack = self._legs[0], self._manner.slack
         if leg.name == "slip":
             return self._age > 5
         if leg.waits:
             return self._age > 7 and self._rested >= 2
-        level = float(np.linalg.norm(rotation_vector(turn @ scene.turn.T)))
-        return left < near and level < leg.level * self._manner.slack
-
-    def _is_lost(self, scene: Scene) -> bool:
-        """True once the thing has been out of the hand for as long as this person needs to notice."""
-        if not self._legs[0].holds:
-            return False
-        slid = scene.turn.T @ (scene.thing - scene.hand) - self._grip
-        self._missed = self._missed + 1 if np.linalg.norm(slid) > LOST else 0
-        return self._missed > self._manner.notice
+        level = float(np.linalg.norm(rotation_vector(self._target(scene)[1] @ scene.turn.T)))
+        return self._left(scene) < leg.near * slack and level < leg.level * slack
 
     def _target(self, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
         """Where this leg takes the hand: position (3,) [m] and rotation (3, 3)."""

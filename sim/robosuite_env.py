@@ -277,7 +277,7 @@ def _require_known(task: str, arm: str) -> None:
 
 
 def _require_fingers(suite: Any, config: RobosuiteConfig) -> None:
-    """Stack asks whether the fingers touch the cube; where robosuite names fingers that are not there, they never do."""
+    """Stack asks whether the fingers touch the cube; fingers named wrongly never do."""
     geoms, parts = suite.sim.model.geom_names, suite.robots[0].gripper["right"].important_geoms
     pads = [pad for side in ("left", "right") for pad in parts.get(f"{side}_fingerpad", ["none"])]
     if config.task == "Stack" and not set(pads) <= set(geoms):

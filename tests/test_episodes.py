@@ -80,7 +80,7 @@ def snapshot(path: Path) -> dict[str, bytes]:
 # ------------------------------------------------------------------------------------------- writing, then reading
 
 rows = st.sampled_from(["float16", "float32", "float64", "int8", "int64", "uint16", "bool"])
-names = st.lists(st.sampled_from(["a", "noise", "base.1", "q_7-b"]), min_size=1, max_size=3).map("/".join)
+names = st.lists(st.sampled_from(["a", "noise", "base.1", "0", "0.0", "q_7-b"]), min_size=1, max_size=3).map("/".join)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | finite | st.text(),
@@ -199,6 +199,7 @@ processes.set_forkserver_preload(["tests.test_episodes"])
 
 def write_toys(path: Path, n: int, pipe: Connection) -> None:
     """The body of a writing process: toy episodes up to `n`, each reported when it is stored, then wait."""
+    episode_files.sync = lambda _: None  # a process cannot die before its sync returns: seconds on a busy disk
     with EpisodeStore.create(path, ToyEnv().spec) as store:
         for seed in range(len(store), n):
             store.append(toy(seed))
@@ -249,10 +250,12 @@ def test_follow_ends_and_refresh_counts(tmp_path):
 def test_a_writer_killed_at_100_moments_loses_at_most_the_running_episode(tmp_path):
     """Each writer goes on in the store of the one before."""
     moments, leftovers, stored = random.Random(0), 0, 0
-    for _ in range(100):
+    for turn in range(100):
         with writer(tmp_path, 10**6) as (_, pipe):
             pipe.poll(10)  # its first episode is stored: what follows is the middle of its work
             time.sleep(moments.uniform(0.0, 0.06))
+            while turn % 2 and not any(name.startswith(".tmp-") for name in os.listdir(tmp_path)):
+                pass  # every other one dies while it writes
         leftovers += any(tmp_path.glob(".tmp-*"))
         store = EpisodeStore.open(tmp_path)
         reported = reports(pipe)
@@ -260,7 +263,7 @@ def test_a_writer_killed_at_100_moments_loses_at_most_the_running_episode(tmp_pa
         assert [contents(store[i]) for i in range(stored, len(store))] == toys(stored, len(store))
         stored = len(store)
     assert [contents(e) for e in store] == toys(0, stored)
-    assert leftovers > 10  # writers were killed while writing, not only between
+    assert leftovers > 10
     left = [p.name for p in tmp_path.glob(".tmp-*")]
     assert repair(tmp_path) == [f"removed {name}, left by a killed writer" for name in left]
 
@@ -333,7 +336,6 @@ REFUSED = {
     r"reward is float32 \(69,\)": lambda e: setattr(e, "reward", e.reward[:-1]),
     "extras/name holds": lambda e: e.extras.update(name=np.array(["a"] * 71)),
     "cannot name an array": lambda e: e.extras.update({"../up": np.zeros(71)}),
-    "'extras/0.1' cannot name .* chunks": lambda e: e.extras.update({"0.1": np.zeros(71)}),
     "both an array and the folder": lambda e: e.extras.update({"base/inner": np.zeros(71)}),
     "meta is not plain JSON": lambda e: e.meta.update(seed=np.int64(3)),
     "meta is not plain JSON .*Out of range": lambda e: e.meta.update(weight=float("nan")),
@@ -536,7 +538,7 @@ def test_the_same_bytes_as_another_dtype_are_damage(sound, tmp_path):
     assert "no step of it could be saved" in repair(path)[0]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"length": 3}', b'{"zarr_format": 2}', b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b'{"length": 3}', b'{"zarr_format": 2}', b"\xff\xfe"])
 @pytest.mark.parametrize("file", [".zattrs", "action/.zarray"])
 def test_an_episode_without_sound_metadata_is_set_aside(sound, tmp_path, file, content):
     path = damaged_copy(sound, tmp_path / "store", file, lambda _: content)

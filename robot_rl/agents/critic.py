@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
+ALL = slice(None)
+
+
 class EnsembleLinear(nn.Module):
     """E linear layers as one batched product: (E, B, I) to (E, B, O)."""
 
@@ -22,9 +25,9 @@ class EnsembleLinear(nn.Module):
         self.weight = nn.Parameter(torch.empty(heads, inlet, outlet).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(heads, 1, outlet).uniform_(-bound, bound))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(E, B, I) to (E, B, O)."""
-        return torch.baddbmm(self.bias, x, self.weight)
+    def forward(self, x: Tensor, heads: Tensor | slice = ALL) -> Tensor:
+        """(E, B, I) to (E, B, O), by the given heads only."""
+        return torch.baddbmm(self.bias[heads], x, self.weight[heads])
 
 
 class EnsembleLayerNorm(nn.Module):
@@ -35,9 +38,9 @@ class EnsembleLayerNorm(nn.Module):
         self.gain = nn.Parameter(torch.ones(heads, 1, size))
         self.shift = nn.Parameter(torch.zeros(heads, 1, size))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(E, B, F) to (E, B, F)."""
-        return torch.addcmul(self.shift, functional.layer_norm(x, x.shape[-1:]), self.gain)
+    def forward(self, x: Tensor, heads: Tensor | slice = ALL) -> Tensor:
+        """(E, B, F) to (E, B, F), by the given heads only."""
+        return torch.addcmul(self.shift[heads], functional.layer_norm(x, x.shape[-1:]), self.gain[heads])
 
 
 class CriticEnsemble(nn.Module):
@@ -46,20 +49,18 @@ class CriticEnsemble(nn.Module):
     def __init__(self, heads: int, inlet: int, width: int) -> None:
         super().__init__()
         self.heads = heads
-        self.layers = nn.Sequential(
-            EnsembleLinear(heads, inlet, width),
-            EnsembleLayerNorm(heads, width),
-            nn.ReLU(),
-            EnsembleLinear(heads, width, width),
-            EnsembleLayerNorm(heads, width),
-            nn.ReLU(),
-            EnsembleLinear(heads, width, 1),
-        )
+        self.first, self.second = EnsembleLinear(heads, inlet, width), EnsembleLinear(heads, width, width)
+        self.norms = nn.ModuleList([EnsembleLayerNorm(heads, width) for _ in range(2)])
+        self.last = EnsembleLinear(heads, width, 1)
 
-    def forward(self, state: Tensor, action: Tensor) -> Tensor:
-        """(B, S), (B, A) to (E, B)."""
-        x = torch.cat([state, action], -1).expand(self.heads, -1, -1)
-        return self.layers(x)[..., 0]
+    def forward(self, state: Tensor, action: Tensor, heads: Tensor | slice = ALL) -> Tensor:
+        """(B, S), (B, A) to (E, B), or (n, B) for the n given `heads`."""
+        x = torch.cat([state, action], -1)
+        n = self.heads if isinstance(heads, slice) else len(heads)
+        x = x.expand(n, -1, -1)
+        for layer, norm in zip((self.first, self.second), self.norms, strict=True):
+            x = functional.relu(norm(layer(x, heads), heads))
+        return self.last(x, heads)[..., 0]
 
 
 def layer_norm_mlp(inlet: int, width: int, outlet: int) -> nn.Sequential:

@@ -1,0 +1,146 @@
+"""The verbs as a user calls them, on the toy world; and every kind of bad input, which must touch nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from robot_rl.cli import main
+from robot_rl.episodes import EpisodeStore
+from sim.pusht import PushTConfig
+
+
+def call(*words):
+    return main([str(w) for w in words])
+
+
+def complaint(capsys, *words):
+    """Runs a verb that must fail, and returns what it says."""
+    assert call(*words) == 2
+    return capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    out = tmp_path_factory.mktemp("cli") / "demos"
+    assert call("collect", "--out", out, "--world", "toy", "--episodes", 30, "--skill", 0.5, "--workers", 2) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def base(store):
+    out = store.parent / "base"
+    settings = ("--steps", 150, "--batch", 32, "--save-every", 50, "--evaluate", 5, "--workers", 1)
+    assert call("pretrain", "--out", out, "--store", store, *settings) == 0
+    return out
+
+
+def test_collect_goes_on_where_it_stopped_and_workers_change_nothing(store, tmp_path):
+    half = tmp_path / "half"
+    for episodes in (12, 30):
+        world = ("--world", "toy", "--episodes", episodes, "--skill", 0.5, "--workers", 1)
+        assert call("collect", "--out", half, *world) == 0
+    first, second = EpisodeStore.open(store), EpisodeStore.open(half)
+    assert len(first) == len(second) == 30
+    for a, b in zip(first, second, strict=True):
+        assert a.success and a.meta == b.meta
+        assert (a.action == b.action).all()
+
+
+def test_the_whole_path_ends_in_a_report(store, base, tmp_path, capsys):
+    run = tmp_path / "refined"
+    practice = ("--steps", 300, "--base-steps", 100, "--first-updates", 20, "--utd", 1, "--threads", 1)
+    agent = ("--residual.heads", 3, "--residual.width", 32, "--residual.batch", 32, "--residual.critic-only", 20)
+    ends = ("--evaluate", 6, "--videos", 1, "--workers", 1)
+    assert call("refine", "--out", run, "--policy", base, "--demos", store, *practice, *agent, *ends) == 0
+    page = (run / "report.html").read_text()
+    assert page.count("data:image/png;base64,") >= 3 and "data:video/mp4;base64," in page
+    assert "http://" not in page and "https://" not in page
+    config = json.loads((run / "config.json").read_text())
+    assert config["config"]["refine"]["utd"] == 1 and config["git"] and config["command"]
+    assert list((run / "tensorboard").iterdir())
+    result = tmp_path / "result.json"
+    assert call("evaluate", "--agent", run, "--episodes", 6, "--workers", 1, "--out", result) == 0
+    told = json.loads((run / "evaluation_refined.json").read_text())
+    assert json.loads(result.read_text()) == told
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "policy:diffusion policy.backbone:unet-config --policy.backbone.channels 8 16",
+        "policy:flow --policy.solver heun",
+    ],
+)
+def test_every_policy_can_be_chosen(store, tmp_path, kind):
+    words = ("--steps", 4, "--batch", 8, "--save-every", 2, *kind.split())
+    assert call("pretrain", "--out", tmp_path / "run", "--store", store, *words) == 0
+    assert call("evaluate", "--agent", tmp_path / "run", "--episodes", 2, "--workers", 1) == 0
+
+
+def test_export_then_import_is_the_same_store(store, tmp_path):
+    assert call("export", "--store", store, "--out", tmp_path / "demos.hdf5") == 0
+    assert call("import", "--source", tmp_path / "demos.hdf5", "--out", tmp_path / "back") == 0
+    first, second = EpisodeStore.open(store), EpisodeStore.open(tmp_path / "back")
+    assert first.spec == second.spec and len(first) == len(second)
+    assert all((a.action == b.action).all() for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--world robosuite:Lfit", "Did you mean 'Lift'"),
+        ("--world robosuite:Lift --arm Pandora", "Did you mean 'Panda'"),
+        ("--world robosuite:Lift --cameras frontvew", "frontview"),
+        ("--world moon", "unknown world 'moon'"),
+        ("--world toy --arm Panda", "no arm to choose"),
+        ("--world pusht", "operator"),
+        ("--world toy --skill 1.5", "skill"),
+        ("--world robosuite:TwoArmLift", "two arms"),
+    ],
+)
+def test_collect_names_what_is_wrong(words, says, tmp_path, capsys):
+    assert says in complaint(capsys, "collect", "--out", tmp_path / "x", *words.split())
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_checkpoint_for_another_world_prints_both_sides(base, capsys):
+    said = complaint(capsys, "evaluate", "--agent", base, "--world", "pusht", "--episodes", 1)
+    assert "'toy'" in said and "'pusht'" in said and "action" in said
+
+
+def test_missing_and_foreign_files_are_named(base, store, tmp_path, capsys):
+    assert "nowhere" in complaint(capsys, "evaluate", "--agent", tmp_path / "nowhere")
+    assert "nowhere" in complaint(capsys, "pretrain", "--out", tmp_path / "r", "--store", tmp_path / "nowhere")
+    assert "nowhere" in complaint(capsys, "import", "--source", tmp_path / "nowhere", "--out", tmp_path / "i")
+    (tmp_path / "junk.hdf5").write_bytes(b"junk" * 100)
+    assert "junk.hdf5" in complaint(capsys, "import", "--source", tmp_path / "junk.hdf5", "--out", tmp_path / "i")
+    empty = tmp_path / "empty"
+    EpisodeStore.create(empty, PushTConfig().spec()).close()
+    assert "no episodes" in complaint(capsys, "pretrain", "--out", tmp_path / "r2", "--store", empty)
+    assert not (tmp_path / "r").exists() and not (tmp_path / "i").exists()
+
+
+def test_a_truncated_store_is_named_and_repair_mends_it(store, tmp_path, capsys):
+    broken = tmp_path / "broken"
+    shutil.copytree(store, broken)
+    chunk = next(f for f in sorted((broken / "000003" / "action").rglob("*")) if f.is_file() and f.name[0].isdigit())
+    chunk.write_bytes(chunk.read_bytes()[:7])
+    assert "000003" in complaint(capsys, "pretrain", "--out", tmp_path / "run", "--store", broken)
+    assert call("inspect", "--store", broken, "--repair") == 0
+    assert "000003" in capsys.readouterr().out
+
+
+def test_a_folder_with_other_things_in_it_is_refused(store, tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("precious")
+    assert "not empty" in complaint(capsys, "pretrain", "--out", tmp_path, "--store", store)
+    assert [f.name for f in tmp_path.iterdir()] == ["thesis.tex"]
+    assert "exists" in complaint(capsys, "export", "--store", store, "--out", tmp_path / "thesis.tex")
+    assert Path(tmp_path / "thesis.tex").read_text() == "precious"
+
+
+def test_a_demo_of_an_unknown_world_is_refused(tmp_path, capsys):
+    assert "toy" in complaint(capsys, "demo", "--out", tmp_path / "d", "--world", "robosuite:Door")
