@@ -27,7 +27,7 @@ HEADERS = {
 }
 
 
-def missing_packages():
+def missing_packages() -> list:
     """Debian packages that must be installed first."""
     packages = []
     for library, package in LIBRARIES.items():
@@ -47,17 +47,17 @@ def missing_packages():
     return packages
 
 
-def main():
+def main() -> object:
     """Print what is missing and how to get it; the exit status says whether all is there."""
     if not TESTED[0] <= sys.version_info[:2] <= TESTED[1]:
         return "Python {}.{} is not tested; use 3.10, 3.11 or 3.12: make PYTHON=python3.12 ...".format(
             *sys.version_info
         )
     if sys.platform != "linux":
-        return "robot-rl is made for Linux (Debian or Ubuntu), not {}".format(sys.platform)
+        return f"robot-rl is made for Linux (Debian or Ubuntu), not {sys.platform}"
     free = shutil.disk_usage(".").free / 2**30
     if free < NEEDED_FREE:
-        return "only {:.1f} GiB are free here; the environment takes up to {} GiB".format(free, NEEDED_FREE)
+        return f"only {free:.1f} GiB are free here; the environment takes up to {NEEDED_FREE} GiB"
     packages = missing_packages()
     if packages:
         return "these system packages are missing; install them and run make again:\n  sudo apt-get install {}".format(

@@ -1,0 +1,1 @@
+"""What carries decisions to a real arm: not built yet."""

@@ -8,7 +8,7 @@ initial noise determines the chunk.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ class DiffusionPolicy(nn.Module):
             raise RobotRLError(f"DDIM steps must lie in 1..{config.train_steps} (train_steps), not {config.steps}")
         self.spec, self.config, self.horizon, self.n_obs = spec, config, config.horizon, config.n_obs
         self.net = ChunkNet(spec, config.backbone, config.horizon, config.n_obs)
-        self.scheduler = DDIMScheduler(
+        self.scheduler: Any = DDIMScheduler(  # its methods are made at run time
             config.train_steps,
             beta_schedule="squaredcos_cap_v2",
             prediction_type=config.prediction,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Mlp(nn.Module):
         h = self.inlet(torch.cat([x.flatten(1), cond, time_features(t)], -1))  # (B, width)
         for block in self.blocks:
             h = block(h)
-        return self.outlet(F.silu(self.norm(h))).view_as(x)
+        return self.outlet(functional.silu(self.norm(h))).view_as(x)
 
 
 class Block(nn.Module):
@@ -54,7 +54,7 @@ class Block(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """(B, width) to (B, width)."""
-        return h + self.second(self.dropout(F.silu(self.first(F.silu(self.norm(h))))))
+        return h + self.second(self.dropout(functional.silu(self.first(functional.silu(self.norm(h))))))
 
 
 TIME_DIM = 64

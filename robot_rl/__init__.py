@@ -1,0 +1,1 @@
+"""The loop, the records and the verbs; read `types.py` first."""

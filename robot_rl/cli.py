@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from tyro.conf import arg, subcommand
@@ -15,12 +16,11 @@ from policies import checkpoint
 from policies.diffusion import DiffusionConfig
 from policies.flow import FlowConfig
 from policies.mlp import MlpConfig
-from robot_rl import checkpoints, report
+from robot_rl import checkpoints, imports, report
 from robot_rl import collect as collecting
 from robot_rl import demo as demonstrating
 from robot_rl import evaluate as evaluating
 from robot_rl import inspect as inspecting
-from robot_rl import imports
 from robot_rl import pretrain as pretraining
 from robot_rl import refine as refining
 from robot_rl.agents.residual import ResidualConfig
@@ -287,7 +287,7 @@ def _fresh_agent(config: ResidualConfig, policy: Path) -> Agent:
     return config.build(checkpoint.load(policy))
 
 
-VERBS = {
+VERBS: dict[str, Callable[..., Any]] = {
     "demo": demo,
     "collect": collect,
     "import": import_,

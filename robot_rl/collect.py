@@ -15,7 +15,7 @@ from robot_rl import workers
 from robot_rl.episodes import EpisodeStore
 from robot_rl.seeds import episode_seed
 from robot_rl.types import Episode, RobotRLError, Spec
-from robot_rl.workers import MakePlayer, MakeEnv
+from robot_rl.workers import MakeEnv, MakePlayer
 
 PATIENCE = 200  # attempts in a row without a success before giving up
 

@@ -87,9 +87,9 @@ class EpisodeStore:
     def append(self, episode: Episode) -> int:
         """Store an episode and return its index.
 
-        It then survives the end of this process. It is on its way to the disk, there within half a minute at worst;
-        what a power cut tears before that reads as damaged, never as sound.
-        A malformed episode, a full disk and a failing one raise RobotRLError and leave the store as it was.
+        It then survives the end of this process, and is on its way to the disk: what a power cut tears before it is
+        there reads as damaged, never as sound. A malformed episode, a full disk and a failing one raise RobotRLError
+        and leave the store as it was.
         """
         self._require_writer()
         name = f"{int(self._names[-1]) + 1 if self._names else 0:06d}"

@@ -14,7 +14,7 @@ from robot_rl.runs import atomically
 from robot_rl.seeds import episode_seed
 from robot_rl.statistics import wilson
 from robot_rl.types import Episode
-from robot_rl.workers import MakePlayer, MakeEnv
+from robot_rl.workers import MakeEnv, MakePlayer
 
 
 def evaluate(

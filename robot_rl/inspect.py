@@ -23,7 +23,7 @@ SHOWN = 6  # trajectories in a plot
 
 
 def inspect(store: Path, out: Path | None = None, repair: bool = False, video_of: int = 0) -> str:
-    """Print what the store holds and return it; with `out` also write plots and a video of episode `video_of`.
+    """What the store holds, as text to print; with `out` also write plots and a video of episode `video_of`.
 
     `repair` first mends what a killed writer or a failing disk left. Damaged episodes are listed, not counted.
     """
@@ -42,7 +42,6 @@ def inspect(store: Path, out: Path | None = None, repair: bool = False, video_of
     lines += ["", *(f"WARNING  {w}" for w in warnings)] if warnings else []
     if out is not None and read:
         lines += ["", *_write_plots(Path(out), opened.spec, read), _write_video(Path(out), opened, video_of)]
-    print("\n".join(lines))
     return "\n".join(lines)
 
 

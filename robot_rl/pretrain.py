@@ -21,8 +21,13 @@ from robot_rl.types import RobotRLError, Spec
 class PolicyConfig(Protocol):
     """A config that builds a trainable policy."""
 
-    horizon: int
-    n_obs: int
+    @property
+    def horizon(self) -> int:
+        """Actions in a chunk."""
+
+    @property
+    def n_obs(self) -> int:
+        """Observations of history."""
 
     def build(self, spec: Spec) -> Any:
         """An untrained policy for the worlds of `spec`."""

@@ -76,7 +76,8 @@ class Run:
             if lines := configs.difference(described, there["config"]):
                 listing = "\n  ".join(lines)
                 raise RobotRLError(
-                    f"{self.path} holds a run of another config:\n  {listing}\nUse its settings to resume it, or another folder."
+                    f"{self.path} holds a run of another config:\n  {listing}\n"
+                    "Use its settings to resume it, or another folder."
                 )
             return
         if self.path.exists() and any(self.path.iterdir()):

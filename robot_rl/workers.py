@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -19,7 +19,9 @@ MakeEnv = Callable[[], Env]
 MakePlayer = Callable[[], Player]
 
 
-def episodes(make_env: MakeEnv, make_player: MakePlayer, seeds: Iterable[int], workers: int) -> Iterator[Episode]:
+def episodes(
+    make_env: MakeEnv, make_player: MakePlayer, seeds: Iterable[int], workers: int
+) -> Generator[Episode, None, None]:
     """One episode for each seed, in their order, played without exploration by `workers` processes."""
     if workers < 1:
         raise RobotRLError(f"at least 1 worker is needed, not {workers}")
@@ -38,8 +40,8 @@ def episodes(make_env: MakeEnv, make_player: MakePlayer, seeds: Iterable[int], w
                 yield ahead.popleft().result()
             except BrokenProcessPool as error:
                 raise RobotRLError(
-                    "a worker died: its own message stands above; if there is none it was killed, as for want of memory. "
-                    "Use --workers 1"
+                    "a worker died: its own message stands above; if there is none it was killed, as for want of "
+                    "memory. Use --workers 1"
                 ) from error
 
 

@@ -1,0 +1,1 @@
+"""Worlds, and the operators that demonstrate in them."""

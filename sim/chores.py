@@ -90,7 +90,7 @@ CHORES = {
         exact=0.01,
         strain=1.25,
     ),
-    "robosuite:Stack": Chore("cubeA", (0.0, 0.0, 0.0), np.pi / 2, lift=0.08, goal=_on_top, above=0.05, strain=1.5),
+    "robosuite:Stack": Chore("cubeA", (0.0, 0.0, 0.0), np.pi / 2, lift=0.08, goal=_on_top, above=0.05, strain=1.4),
 }
 
 

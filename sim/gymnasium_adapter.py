@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -27,7 +27,8 @@ class AsGymnasium(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         images = {f"image/{c.name}": spaces.Box(0, 255, (c.height, c.width, 3), np.uint8) for c in env.spec.cameras}
         # Channels' ranges are what is usual; an arm that is pushed may leave them.
         state = spaces.Box(-np.inf, np.inf, (len(env.spec.state),), np.float32)
-        self.observation_space = spaces.Dict({"state": state, **images})
+        self._seen = spaces.Dict({"state": state, **images})
+        self.observation_space = cast("spaces.Space[dict[str, np.ndarray]]", self._seen)
         self.action_space = spaces.Box(-1.0, 1.0, (len(env.spec.action),), np.float32)
 
     def reset(
@@ -53,7 +54,7 @@ class AsGymnasium(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self.env.close()
 
     def _visible(self, obs: Obs) -> dict[str, np.ndarray]:
-        return {key: obs[key] for key in self.observation_space.spaces}  # type: ignore[attr-defined]
+        return {key: obs[key] for key in self._seen.spaces}
 
 
 class FromGymnasium:

@@ -91,7 +91,8 @@ class Operator:
     def reset(self, seed: int | None = None) -> None:
         """Draw the manner of this episode."""
         self._rng = np.random.default_rng(None if seed is None else [seed, 1])
-        self._manner = Manner.drawn(self._rng, (1.0 - self.skill) * self._chore.strain)
+        clumsy = self._chore.strain * (1.0 - self.skill) ** 0.8  # so that 0.5 stands well between both ends
+        self._manner = Manner.drawn(self._rng, clumsy)
         self._drift = self._rng.normal(0.0, self._manner.drift, 6)
         self._aim = self._manner.aim
         self._home: float | None = None  # yaw at the start: the wrist turns about it

@@ -61,7 +61,7 @@ class ToyEnv:
 
     def _obs(self) -> Obs:
         state = np.concatenate([self._point, self._goal]).astype(np.float32)
-        return {"state": state, "stamp/state": np.float64(self._steps / self.spec.rate)}
+        return {"state": state, "stamp/state": np.array(self._steps / self.spec.rate)}
 
 
 class ToyOperator:

@@ -31,7 +31,9 @@ class WorldConfig:
         """The world; raises where a name is unknown or an option means nothing there."""
         family, _, task = self.world.partition(":")
         if family == "robosuite" and task:
-            given = {k: v for k, v in (("arm", self.arm), ("image_size", self.image_size)) if v is not None}
+            given: dict[str, Any] = {
+                k: v for k, v in (("arm", self.arm), ("image_size", self.image_size)) if v is not None
+            }
             return RobosuiteConfig(task, cameras=self.cameras, max_steps=self.max_steps, **given).build()
         if self.world == "pusht":
             self._refuse("arm")

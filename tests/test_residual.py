@@ -128,6 +128,16 @@ def test_the_actor_waits_for_the_critic_and_then_moves_once_in_four(policy):
     assert moved == [False] * 11 + [True] + [False] * 3 + [True]
 
 
+def test_targets_follow_the_critic_and_remember_no_graph(policy):
+    agent = replace(SMALL, tau=0.25).build(policy)
+    replay = filled(agent)
+    before = [p.clone() for p in agent.target.parameters()]
+    agent.update(replay)
+    for old, target, critic in zip(before, agent.target.parameters(), agent.critic.parameters(), strict=True):
+        torch.testing.assert_close(target, old + 0.25 * (critic - old))
+        assert not target.requires_grad and target.grad_fn is None
+
+
 def test_a_saturated_action_can_be_pulled_back(policy):
     """The clip hides the critic's slope from a plain gradient; here it must come through."""
     agent = replace(SMALL, penalty=0.0, actor_learning_rate=1e-2).build(policy)

@@ -5,7 +5,7 @@ judges the full action, Q(s, a), on half demonstrations and half own experience:
 
     y = sum_{k<n} gamma^k r_{t+k} + gamma^n min_{i in a random pair} Q'_i(s_{t+n}, a_base + residual + noise)
 
-What differs from the paper: exploration noise is drawn once a chunk and held; time-outs bootstrap (its code ends there); the base is replanned after every reset, also
+What differs from the paper: time-outs bootstrap (its code ends there); the base is replanned after every reset, also
 while demonstrations are labelled; the executed action is what is stored; the clip passes gradients straight through,
 so that a saturated dimension can still be pulled back; the loss is the mean of squares over heads; targets are clipped
 to [0, 1], the range of a sparse reward that ends the episode.
@@ -37,7 +37,7 @@ class ResidualConfig:
     scale: float = 0.2
     """largest correction of each action dimension"""
     exploration: float = 0.05
-    """standard deviation of the noise on the residual: in acting drawn once a chunk, in targets for each"""
+    """standard deviation of the noise on the residual, in acting and in targets"""
     warm_up_noise: float = 0.1
     """base-only roll-outs before the first update add uniform noise of this size, to show the critic what actions do"""
     gamma: float = 0.99
@@ -104,10 +104,12 @@ class Residual:
         """One action (1, A): the next of the base's chunk, corrected. Remembers "base_action" (1, A)."""
         if not self._queue:
             self._queue.extend(self.base.decide(obs, explore=False).actions)
-            self._noise = self._exploration() if explore else torch.zeros(1, len(self.policy.spec.action))
         base = torch.from_numpy(self._queue.popleft())[None]
         state = self.policy.normalise(torch.from_numpy(obs["state"][-1:]))
-        action = (base + self._residual(state, base) + self._noise).clamp(-1.0, 1.0)
+        residual = self._residual(state, base)
+        if explore:
+            residual = residual + self._exploration(residual.shape)
+        action = (base + residual).clamp(-1.0, 1.0)
         return Decision(action.numpy(), {"base_action": base.numpy()})
 
     def label(self, episode: Episode) -> dict[str, np.ndarray]:
@@ -130,7 +132,8 @@ class Residual:
         self.updates += 1
         if self.updates > c.critic_only and self.updates % c.actor_every == 0:
             metrics |= self._actor_step(batch)
-        torch._foreach_lerp_(list(self.target.parameters()), list(self.critic.parameters()), c.tau)
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.target.parameters()), list(self.critic.parameters()), c.tau)
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
@@ -175,9 +178,7 @@ class Residual:
     def _residual(self, state: Tensor, base: Tensor) -> Tensor:
         return self.config.scale * torch.tanh(self.actor(torch.cat([state, base], -1)))
 
-    def _exploration(self) -> Tensor:
-        """(1, A), held for a chunk: fresh noise at each step would cancel itself out where actions are small deltas."""
-        shape = (1, len(self.policy.spec.action))
+    def _exploration(self, shape: torch.Size) -> Tensor:
         if self.updates == 0:
             return (2 * torch.rand(shape, generator=self._episode_random) - 1) * self.config.warm_up_noise
         return torch.randn(shape, generator=self._episode_random) * self.config.exploration
