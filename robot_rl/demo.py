@@ -47,7 +47,7 @@ class Parts:
     make_agent: Callable[[Path], Agent]
     save_policy: Callable[[Any, Path], None]
     save_agent: Callable[[Any, Path], None]
-    load_agent: Callable[[Path], Agent]
+    load_agent: Callable[[Path, int | None], Agent]
 
 
 def demo(out: Path, config: DemoConfig, parts: Parts, *, seed: int, workers: int) -> Path:
@@ -63,7 +63,8 @@ def demo(out: Path, config: DemoConfig, parts: Parts, *, seed: int, workers: int
     )
     base = pretraining.pretrain(out / "base", out / "demos", config.policy, config.pretrain, parts.save_policy)
     evaluate = partial(_evaluated, out, parts, config.evaluate, seed, workers)
-    before = evaluate("base", base)
+    play_base = partial(parts.load_agent, base, config.agent.execute)  # the same rhythm as under the refiner
+    before = evaluate("base", play_base)
     refined = refining.refine(
         out / "refined",
         out / "demos",
@@ -73,12 +74,12 @@ def demo(out: Path, config: DemoConfig, parts: Parts, *, seed: int, workers: int
         {"agent": config.agent, "policy": str(base.resolve())},
         parts.save_agent,
     )
-    after = evaluate("refined", refined)
+    play_refined = partial(parts.load_agent, refined, None)
+    after = evaluate("refined", play_refined)
     videos = {}
     if config.videos:
-        players = [parts.load_agent(base), parts.load_agent(refined)]
         seeds = report.telling_seeds(before, after, config.videos)
-        film = report.side_by_side(parts.make_env, players, seeds, out / "side_by_side.mp4")
+        film = report.side_by_side(parts.make_env, [play_base(), play_refined()], seeds, out / "side_by_side.mp4")
         videos = {f"Base (left) and refined (right), the same {len(seeds)} start states": film}
     return report.Report(
         title=f"{parts.spec.world}: before and after refinement",
@@ -90,12 +91,11 @@ def demo(out: Path, config: DemoConfig, parts: Parts, *, seed: int, workers: int
 
 
 def _evaluated(
-    out: Path, parts: Parts, episodes: int, seed: int, workers: int, label: str, agent: Path
+    out: Path, parts: Parts, episodes: int, seed: int, workers: int, label: str, play: Callable[[], Agent]
 ) -> dict[str, Any]:
-    """The evaluation of an agent's file; one that is already there is read, not played again."""
+    """The evaluation of an agent; one that is already there is read, not played again."""
     file = out / f"evaluation_{label}.json"
     if not file.exists():
-        play = partial(parts.load_agent, agent)
         result = evaluating.evaluate(
             parts.make_env, play, episodes=episodes, seed=seed, workers_=workers, label=f"evaluate {label}"
         )

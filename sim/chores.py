@@ -76,7 +76,7 @@ def _on_top(scene: Scene) -> np.ndarray:
 CHORES = {
     "robosuite:Lift": Chore("cube", (0.0, 0.0, 0.0), np.pi / 2, lift=0.10, strain=1.15),
     "robosuite:PickPlaceCan": Chore(
-        "Can", (0.0, 0.0, 0.005), np.pi / 8, lift=0.14, goal=_bin, above=0.08, exact=0.025, spread=0.025, strain=0.6
+        "Can", (0.0, 0.0, 0.005), np.pi / 8, lift=0.14, goal=_bin, above=0.08, exact=0.025, spread=0.025, strain=0.72
     ),
     "robosuite:NutAssemblySquare": Chore(
         "SquareNut",

@@ -42,7 +42,7 @@ class ResidualConfig:
     """base-only roll-outs before the first update add uniform noise of this size, to show the critic what actions do"""
     gamma: float = 0.99
     """discount of one control step"""
-    n_step: int = 3
+    n_step: int = 5
     """rewards summed before bootstrapping"""
     heads: int = 10
     """critics in the ensemble"""
@@ -60,7 +60,7 @@ class ResidualConfig:
     """of AdamW"""
     critic_learning_rate: float = 3e-4
     """of AdamW"""
-    penalty: float = 0.01
+    penalty: float = 0.1
     """weight of the mean squared residual, as a share of its scale, in the actor's loss: stay near the base where the
     critic sees no gain"""
     tau: float = 0.005
