@@ -39,11 +39,11 @@ Choice = Annotated[FlowConfig, subcommand("flow")] | Annotated[DiffusionConfig, 
 DEMOS = {
     "robosuite:Lift": DemoConfig(
         policy=FlowConfig(backbone=MlpConfig(width=256, depth=2)),
-        agent=ResidualConfig(width=128, batch=128, critic_only=4000),
+        agent=ResidualConfig(scale=0.5, width=128, critic_only=5000),
         pretrain=PretrainConfig(steps=1500, batch=128, warmup=200),
         # Practice costs less than learning here: UTD 2 and more episodes get further in the same minutes than UTD 4.
-        refine=RefineConfig(steps=16_000, base_steps=4000, first_updates=4000, utd=2, threads=1),
-        demonstrations=12,
+        refine=RefineConfig(steps=18_000, base_steps=5000, first_updates=5000, utd=2, threads=1),
+        demonstrations=14,
         skill=0.4,
     ),
     "toy": DemoConfig(
@@ -237,7 +237,9 @@ def refine(
     if videos:
         players = [checkpoints.load_agent(policy, agent.execute), checkpoints.load_agent(file)]
         seeds = report.telling_seeds(results["base"], results["refined"], videos)
-        films[f"Base (left) and refined (right), the same {len(seeds)} start states"] = report.side_by_side(make_env, players, seeds, out / "videos.mp4")
+        films[f"Base (left) and refined (right), the same {len(seeds)} start states"] = report.side_by_side(
+            make_env, players, seeds, out / "videos.mp4"
+        )
     page = report.Report(f"refine {out}", results, (out / "metrics.jsonl",), films).write(out / "report.html")
     print(f"agent: {file}\nreport: {page}")
 

@@ -56,7 +56,7 @@ class ResidualConfig:
     """gradient steps of the critic before the actor moves"""
     actor_every: int = 4
     """critic steps to one actor step"""
-    actor_learning_rate: float = 1e-4
+    actor_learning_rate: float = 5e-5
     """of AdamW"""
     critic_learning_rate: float = 3e-4
     """of AdamW"""
