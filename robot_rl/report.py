@@ -137,7 +137,8 @@ def _curve(rows: list[dict[str, Any]], key: str, label: str, axes: Axes) -> None
     steps, values = np.array(known).T
     width = min(WINDOW if "mean of" in label else 1, len(values))
     axes.plot(steps[width - 1 :], np.convolve(values, np.ones(width) / width, "valid"), color="#2a5d9f")
-    axes.set(xlabel="steps", ylabel=label)
+    axes.set_title(label, loc="left", fontsize="medium")
+    axes.set_xlabel("steps")
     axes.grid(alpha=0.3)
 
 

@@ -12,8 +12,9 @@ import torch
 from policies import checkpoint
 from robot_rl.agents.critic import CriticEnsemble
 from robot_rl.agents.frozen import Frozen, FrozenConfig
-from robot_rl.agents.residual import Residual, ResidualConfig
+from robot_rl.agents.residual import Residual
 from robot_rl.checkpoints import load_agent, save_agent
+from robot_rl.cli import DEMOS
 from robot_rl.episodes import EpisodeStore
 from robot_rl.evaluate import evaluate
 from robot_rl.refine import RefineConfig, refine
@@ -22,16 +23,7 @@ from robot_rl.rollout import rollout
 from robot_rl.types import RobotRLError
 from sim.toy import ToyEnv, ToyOperator
 
-SMALL = ResidualConfig(
-    execute=4,
-    scale=0.3,
-    heads=4,
-    width=64,
-    batch=128,
-    critic_only=300,
-    actor_learning_rate=3e-4,
-    critic_learning_rate=1e-3,
-)
+SMALL = DEMOS["toy"].agent
 
 
 @pytest.fixture
