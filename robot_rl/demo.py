@@ -16,6 +16,7 @@ from robot_rl import pretrain as pretraining
 from robot_rl import refine as refining
 from robot_rl.pretrain import PolicyConfig, PretrainConfig
 from robot_rl.refine import RefineConfig
+from robot_rl.runs import Run
 from robot_rl.types import Agent, Env, Player, Spec
 
 
@@ -52,6 +53,7 @@ class Parts:
 
 def demo(out: Path, config: DemoConfig, parts: Parts, *, seed: int, workers: int) -> Path:
     """Collect, pretrain, evaluate, refine, evaluate, report; a stopped run goes on where it was. Returns the report."""
+    Run(out, "demo", {"world": parts.spec.world, "seed": seed, "demo": config})  # refuses a folder of another demo
     collecting.collect(
         out / "demos",
         parts.spec,

@@ -13,7 +13,7 @@ from robot_rl import workers
 from robot_rl.runs import atomically
 from robot_rl.seeds import episode_seed
 from robot_rl.statistics import wilson
-from robot_rl.types import Episode
+from robot_rl.types import Episode, RobotRLError
 from robot_rl.workers import MakeEnv, MakePlayer
 
 
@@ -30,6 +30,8 @@ def evaluate(
 
     Returns {"summary": ..., "episodes": [...]}; see `summary` for the figures.
     """
+    if episodes < 1:
+        raise RobotRLError(f"at least 1 episode is needed to evaluate, not {episodes}")
     seeds = [episode_seed("evaluate", seed, i) for i in range(episodes)]
     played = workers.episodes(make_env, make_player, seeds, workers_)
     rows = [describe(e) for e in tqdm(played, total=episodes, desc=label, disable=None)]

@@ -92,6 +92,13 @@ def pretrain(
         return run.path / "policy.pt"
 
 
+def _require_possible(config: PretrainConfig) -> None:
+    if min(config.batch, config.save_every) < 1 or config.steps < 0:
+        raise RobotRLError(f"batch and save_every must be at least 1, steps at least 0: {config}")
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise RobotRLError(f"this machine has no CUDA device for --device {config.device}; leave it out, or use cpu")
+
+
 def _finite_mean(losses: list[torch.Tensor], step: int) -> float:
     mean = float(torch.stack(losses).mean())
     if mean != mean or mean in (float("inf"), float("-inf")):
@@ -105,6 +112,7 @@ class Trainer:
     """A policy in training: weights, their average, optimiser, schedule and the order of the batches."""
 
     def __init__(self, policy_config: PolicyConfig, config: PretrainConfig, spec: Spec, windows: Windows) -> None:
+        _require_possible(config)
         torch.manual_seed(config.seed)
         self.config, self.windows, self.step = config, windows, 0
         self.policy = policy_config.build(spec)

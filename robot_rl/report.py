@@ -48,7 +48,7 @@ class Report:
         parts = [f"<h1>{html.escape(self.title)}</h1>"]
         if self.evaluations:
             parts += [_verdict(self.evaluations), _table(self.evaluations), _image(partial(_bars, self.evaluations))]
-        for curve in self.curves:
+        for curve in (c for c in self.curves if c.exists()):  # a run of no steps logged nothing
             rows = [json.loads(line) for line in Path(curve).read_text().splitlines()]
             if rows:
                 parts.append(f"<h2>{html.escape(curve.parent.name)}: learning curve</h2>")

@@ -81,6 +81,29 @@ def test_every_policy_can_be_chosen(store, tmp_path, kind):
     assert call("evaluate", "--agent", tmp_path / "run", "--episodes", 2, "--workers", 1) == 0
 
 
+def test_no_steps_leave_an_untrained_policy(store, tmp_path):
+    """What chance can do, for comparison."""
+    assert call("pretrain", "--out", tmp_path / "run", "--store", store, "--steps", 0) == 0
+    assert call("evaluate", "--agent", tmp_path / "run", "--episodes", 2, "--workers", 1) == 0
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "says"),
+    [
+        ("pretrain", "--batch 0", "batch"),
+        ("pretrain", "--save-every 0", "save_every"),
+        ("pretrain", "--device cuda", "no CUDA device"),
+        ("evaluate", "--episodes 0", "at least 1 episode"),
+        ("evaluate", "--execute 99", "1..16"),
+        ("evaluate", "--seed 1000", "seed 1000"),
+        ("evaluate", "--workers 0", "at least 1 worker"),
+    ],
+)
+def test_impossible_numbers_are_named(verb, words, says, store, base, tmp_path, capsys):
+    files = ("--out", tmp_path / "r", "--store", store) if verb == "pretrain" else ("--agent", base)
+    assert says in complaint(capsys, verb, *files, *words.split())
+
+
 def test_export_then_import_is_the_same_store(store, tmp_path):
     assert call("export", "--store", store, "--out", tmp_path / "demos.hdf5") == 0
     assert call("import", "--source", tmp_path / "demos.hdf5", "--out", tmp_path / "back") == 0
