@@ -1,7 +1,7 @@
 """Diffusion policy (Chi et al. 2023, 2303.04137): denoise a chunk of actions under the observation history.
 
-Training is DDPM's: minimise |eps - eps_theta(x_k, k)|^2 (Ho et al. 2020, 2006.11239, equation 14) on a squared-cosine
-schedule. Sampling is DDIM's with eta 0 (Song et al. 2020, 2010.02502, equation 12), which adds no noise of its own: the
+Training is DDPM's on a squared-cosine schedule: minimise |eps - eps_theta(x_k, k)|^2 (Ho et al. 2020, 2006.11239,
+equation 14), or the same for the clean chunk or the velocity (Salimans and Ho 2022, 2202.00512). Sampling is DDIM's with eta 0 (Song et al. 2020, 2010.02502, equation 12), which adds no noise of its own: the
 initial noise determines the chunk.
 """
 
@@ -32,8 +32,9 @@ class DiffusionConfig:
     """noise levels"""
     steps: int = 10
     """DDIM steps of a sample"""
-    prediction: Literal["epsilon", "sample", "v_prediction"] = "epsilon"
-    """what the network predicts: the noise, the clean chunk, or the velocity"""
+    prediction: Literal["epsilon", "sample", "v_prediction"] = "sample"
+    """what the network predicts: the noise, the clean chunk, or the velocity; an MLP cannot pass the noise through, and
+    does far better on the chunk"""
     backbone: BackboneConfig = field(default_factory=MlpConfig)
     """denoising network"""
 
@@ -58,6 +59,7 @@ class DiffusionPolicy(nn.Module):
             clip_sample=True,
             clip_sample_range=1.0,
             set_alpha_to_one=True,
+            timestep_spacing="trailing",  # start at the noisiest level: that is what pure noise looks like (2305.08891)
         )
 
     def fit(self, state: np.ndarray, action: np.ndarray) -> None:

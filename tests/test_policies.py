@@ -24,7 +24,7 @@ BACKBONES = [MlpConfig(32, 2), UnetConfig((8, 16), 3), TransformerConfig(16, 2, 
 CONFIGS = [kind(horizon=8, backbone=b) for kind in (FlowConfig, DiffusionConfig) for b in BACKBONES]
 CONFIGS += [
     FlowConfig(horizon=8, solver="heun", steps=3, backbone=MlpConfig(32, 1, dropout=0.1)),
-    DiffusionConfig(horizon=8, prediction="sample", backbone=MlpConfig(32, 1)),
+    DiffusionConfig(horizon=8, prediction="epsilon", backbone=MlpConfig(32, 1)),
     DiffusionConfig(horizon=8, prediction="v_prediction", train_steps=50, steps=7, backbone=MlpConfig(32, 1)),
     FlowConfig(horizon=5, n_obs=3, backbone=TransformerConfig(16, 1, 2, dropout=0.1)),
 ]
