@@ -17,7 +17,7 @@ from robot_rl.checkpoints import load_agent, save_agent
 from robot_rl.cli import DEMOS
 from robot_rl.episodes import EpisodeStore
 from robot_rl.evaluate import evaluate
-from robot_rl.refine import RefineConfig, refine
+from robot_rl.refine import refine
 from robot_rl.replay import Replay
 from robot_rl.rollout import rollout
 from robot_rl.types import RobotRLError
@@ -179,7 +179,7 @@ def test_impossible_settings_are_named(policy):
 def test_refinement_solves_the_toy_world(toy_demos, toy_policy, policy, tmp_path):
     """From about half to at least 85 of 100 start states that were never practised."""
     before = evaluate(ToyEnv, partial(load_agent, toy_policy, 4), episodes=100)["summary"]["successes"]
-    config = RefineConfig(steps=2000, base_steps=500, first_updates=300, utd=2, threads=1)
+    config = DEMOS["toy"].refine
     file = refine(
         tmp_path / "run", toy_demos, ToyEnv, partial(SMALL.build, policy), config, {"agent": SMALL}, save_agent
     )
