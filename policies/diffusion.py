@@ -1,9 +1,9 @@
 """Diffusion policy (Chi et al. 2023, 2303.04137): denoise a chunk of actions under the observation history.
 
 Training is DDPM's on a squared-cosine schedule: minimise |eps - eps_theta(x_k, k)|^2 (Ho et al. 2020, 2006.11239,
-equation 14), or the same for the clean chunk or the velocity (Salimans and Ho 2022, 2202.00512). Sampling is DDIM's with
-eta 0 (Song et al. 2020, 2010.02502, equation 12), which adds no noise of its own: the initial noise determines the
-chunk.
+equation 14), or the same for the clean chunk or the velocity (Salimans and Ho 2022, 2202.00512). Sampling is DDIM's
+with eta 0 (Song et al. 2020, 2010.02502, equation 12), which adds no noise of its own: the initial noise determines
+the chunk.
 """
 
 from __future__ import annotations
