@@ -1,4 +1,4 @@
-"""The command line, and the only place where worlds, policies and agents are joined."""
+"""The command line: with `imports.py` and `checkpoints.py`, the place where worlds, policies and agents are joined."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ DEMOS = {
         policy=FlowConfig(backbone=MlpConfig(width=256, depth=2)),
         agent=ResidualConfig(scale=0.5, width=128, critic_only=5000),
         pretrain=PretrainConfig(steps=1500, batch=128, warmup=200),
-        # Practice costs less than learning here: UTD 2 and more episodes get further in the same minutes than UTD 4.
+        # UTD 2, half the default, keeps the whole demo within 20 minutes on 2 cores.
         refine=RefineConfig(steps=18_000, base_steps=5000, first_updates=5000, utd=2, threads=1),
         demonstrations=14,
         skill=0.4,
