@@ -191,10 +191,14 @@ def pretrain(
     evaluations = {}
     if evaluate:
         world = worlds.of_spec(EpisodeStore.open(store).spec)
-        play = partial(checkpoints.load_agent, file)
-        evaluations["policy"] = evaluating.evaluate(world.build, play, episodes=evaluate, workers_=workers)
-        evaluating.write(evaluations["policy"], out / "evaluation.json")
-        print(evaluating.in_words(evaluations["policy"]))
+        evaluations["policy"] = evaluating.evaluate_once(
+            out / "evaluation.json",
+            world.build,
+            partial(checkpoints.load_agent, file),
+            episodes=evaluate,
+            workers_=workers,
+            label="policy",
+        )
     page = report.Report(f"pretrain {out}", evaluations, (out / "metrics.jsonl",)).write(out / "report.html")
     print(f"policy: {file}\nreport: {page}")
 
@@ -228,21 +232,10 @@ def refine(
     file = refining.refine(out, demos, make_env, make_agent, config, about, checkpoints.save_agent)
     if not evaluate:
         return
-    files = {"base": policy, "refined": file}
-    results = {}
-    for label, path in files.items():
-        play = partial(checkpoints.load_agent, path, agent.execute if label == "base" else None)
-        results[label] = evaluating.evaluate(make_env, play, episodes=evaluate, workers_=workers, label=label)
-        evaluating.write(results[label], out / f"evaluation_{label}.json")
-        print(f"{label}: {evaluating.in_words(results[label])}")
-    films = {}
-    if videos:
-        players = [checkpoints.load_agent(policy, agent.execute), checkpoints.load_agent(file)]
-        seeds = report.telling_seeds(results["base"], results["refined"], videos)
-        films[f"Base (left) and refined (right), the same {len(seeds)} start states"] = report.side_by_side(
-            make_env, players, seeds, out / "videos.mp4"
-        )
-    page = report.Report(f"refine {out}", results, (out / "metrics.jsonl",), films).write(out / "report.html")
+    comparison = report.Comparison(out, make_env, evaluate, workers=workers)
+    comparison.play("base", partial(checkpoints.load_agent, policy, agent.execute))  # in the refined agent's rhythm
+    comparison.play("refined", partial(checkpoints.load_agent, file))
+    page = comparison.report(f"refine {out}", (out / "metrics.jsonl",), videos)
     print(f"agent: {file}\nreport: {page}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -10,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from robot_rl import collect as collecting
-from robot_rl import configs, report
-from robot_rl import evaluate as evaluating
+from robot_rl import configs
 from robot_rl import pretrain as pretraining
 from robot_rl import refine as refining
 from robot_rl.pretrain import PolicyConfig, PretrainConfig
 from robot_rl.refine import RefineConfig
+from robot_rl.report import Comparison
 from robot_rl.runs import Run
 from robot_rl.types import Agent, Env, Player, Spec
 
@@ -64,9 +63,9 @@ def demo(out: Path, config: DemoConfig, parts: Parts, *, seed: int, workers: int
         workers_=workers,
     )
     base = pretraining.pretrain(out / "base", out / "demos", config.policy, config.pretrain, parts.save_policy)
-    evaluate = partial(_evaluated, out, parts, config.evaluate, seed, workers)
+    compare = Comparison(out, parts.make_env, config.evaluate, seed, workers)
     play_base = partial(parts.load_agent, base, config.agent.execute)  # the same rhythm as under the refiner
-    before = evaluate("base", play_base)
+    compare.play("base", play_base)
     refined = refining.refine(
         out / "refined",
         out / "demos",
@@ -76,32 +75,10 @@ def demo(out: Path, config: DemoConfig, parts: Parts, *, seed: int, workers: int
         {"agent": config.agent, "policy": str(base.resolve())},
         parts.save_agent,
     )
-    play_refined = partial(parts.load_agent, refined, None)
-    after = evaluate("refined", play_refined)
-    videos = {}
-    if config.videos:
-        seeds = report.telling_seeds(before, after, config.videos)
-        film = report.side_by_side(parts.make_env, [play_base(), play_refined()], seeds, out / "side_by_side.mp4")
-        videos = {f"Base (left) and refined (right), the same {len(seeds)} start states": film}
-    return report.Report(
-        title=f"{parts.spec.world}: before and after refinement",
-        evaluations={"base": before, "refined": after},
+    compare.play("refined", partial(parts.load_agent, refined, None))
+    return compare.report(
+        f"{parts.spec.world}: before and after refinement",
         curves=(out / "refined" / "metrics.jsonl", out / "base" / "metrics.jsonl"),
-        videos=videos,
+        videos=config.videos,
         config={"seed": seed, **configs.to_data(config)},
-    ).write(out / "report.html")
-
-
-def _evaluated(
-    out: Path, parts: Parts, episodes: int, seed: int, workers: int, label: str, play: Callable[[], Agent]
-) -> dict[str, Any]:
-    """The evaluation of an agent; one that is already there is read, not played again."""
-    file = out / f"evaluation_{label}.json"
-    if not file.exists():
-        result = evaluating.evaluate(
-            parts.make_env, play, episodes=episodes, seed=seed, workers_=workers, label=f"evaluate {label}"
-        )
-        evaluating.write(result, file)
-    result = json.loads(file.read_text())
-    print(f"{label}: {evaluating.in_words(result)}", flush=True)
-    return result
+    )

@@ -32,10 +32,34 @@ def evaluate(
     """
     if episodes < 1:
         raise RobotRLError(f"at least 1 episode is needed to evaluate, not {episodes}")
-    seeds = [episode_seed("evaluate", seed, i) for i in range(episodes)]
+    seeds = start_states(seed, episodes)
     played = workers.episodes(make_env, make_player, seeds, workers_)
     rows = [describe(e) for e in tqdm(played, total=episodes, desc=label, disable=None)]
     return {"summary": summary(rows), "episodes": rows}
+
+
+def start_states(seed: int, episodes: int) -> list[int]:
+    """The seeds of the start states that `seed` stands for; none of them is ever practised or demonstrated."""
+    return [episode_seed("evaluate", seed, i) for i in range(episodes)]
+
+
+def evaluate_once(
+    file: Path,
+    make_env: MakeEnv,
+    make_player: MakePlayer,
+    *,
+    episodes: int,
+    seed: int = 0,
+    workers_: int = 1,
+    label: str = "evaluate",
+) -> dict[str, Any]:
+    """As `evaluate`, kept in `file` and told; a result of the same start states that is there is not played again."""
+    known = json.loads(file.read_text()) if file.exists() else {"episodes": []}
+    if [row["seed"] for row in known["episodes"]] != start_states(seed, episodes):
+        known = evaluate(make_env, make_player, episodes=episodes, seed=seed, workers_=workers_, label=label)
+        write(known, file)
+    print(f"{label}: {in_words(known)}", flush=True)
+    return known
 
 
 def describe(episode: Episode) -> dict[str, Any]:

@@ -19,12 +19,12 @@ matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend must be chosen first)
 from matplotlib.axes import Axes  # noqa: E402
 
-from robot_rl.evaluate import in_words  # noqa: E402
+from robot_rl.evaluate import evaluate_once, in_words  # noqa: E402
 from robot_rl.rollout import rollout  # noqa: E402
 from robot_rl.runs import atomically  # noqa: E402
 from robot_rl.types import Player  # noqa: E402
 from robot_rl.video import write_video  # noqa: E402
-from robot_rl.workers import MakeEnv  # noqa: E402
+from robot_rl.workers import MakeEnv, MakePlayer  # noqa: E402
 
 WINDOW = 20  # practice episodes over which the learning curve is averaged
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -60,6 +60,43 @@ class Report:
         page = f"<!doctype html><meta charset='utf-8'><title>{html.escape(self.title)}</title><style>{STYLE}</style>"
         atomically(path, lambda part: part.write_text(page + "\n".join(parts)))
         return path
+
+
+@dataclass
+class Comparison:
+    """Agents that play the same start states in turn, and the page that shows them beside each other."""
+
+    out: Path
+    make_env: MakeEnv
+    episodes: int
+    seed: int = 0
+    workers: int = 1
+    players: dict[str, MakePlayer] = field(default_factory=dict)
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def play(self, label: str, player: MakePlayer) -> None:
+        """Evaluate one more agent, or read the result of an earlier run into the same folder."""
+        self.players[label] = player
+        self.results[label] = evaluate_once(
+            self.out / f"evaluation_{label}.json",
+            self.make_env,
+            player,
+            episodes=self.episodes,
+            seed=self.seed,
+            workers_=self.workers,
+            label=label,
+        )
+
+    def report(self, title: str, curves: tuple[Path, ...], videos: int, config: dict[str, Any] | None = None) -> Path:
+        """Film the first and the last agent on `videos` telling start states, and write the page."""
+        films = {}
+        if videos:
+            left, right = list(self.players)[0], list(self.players)[-1]
+            seeds = telling_seeds(self.results[left], self.results[right], videos)
+            players = [self.players[left](), self.players[right]()]
+            film = side_by_side(self.make_env, players, seeds, self.out / "side_by_side.mp4")
+            films[f"{left} (left) and {right} (right), the same {len(seeds)} start states"] = film
+        return Report(title, self.results, curves, films, config or {}).write(self.out / "report.html")
 
 
 CURVES = {
@@ -128,7 +165,8 @@ def _bars(evaluations: dict[str, dict[str, Any]], axes: Axes) -> None:
     rates = np.array([s["success_rate"] for s in summaries])
     low, high = np.array([s["wilson_low"] for s in summaries]), np.array([s["wilson_high"] for s in summaries])
     spread = np.clip(np.stack([rates - low, high - rates]), 0, None)
-    axes.bar(list(evaluations), rates, yerr=spread, capsize=6, width=0.5, color="#7aa6d8")
+    axes.bar(list(evaluations), rates, width=0.5, color="#7aa6d8")
+    axes.errorbar(list(evaluations), rates, yerr=spread, fmt="none", capsize=6, color="#222")
     axes.set(ylabel="success rate, 95 % Wilson interval", ylim=(0, 1.05))
 
 
