@@ -46,6 +46,7 @@ class CameraSpec:
     name: str
     height: int
     width: int
+    shadows: bool = True  # rendered ones only: with shadows and reflections
 
 
 @dataclass(frozen=True)

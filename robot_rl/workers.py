@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -60,6 +61,7 @@ def _prepare(make_env: MakeEnv, make_player: MakePlayer) -> None:
     """In each worker, once: its own world and agent, on one thread."""
     global _env, _player
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore", UserWarning)  # the first process has said it
     _env, _player = make_env(), make_player()
 
 

@@ -3,15 +3,18 @@
 Three habits of robosuite 1.5 are not passed on. Its random draws live in one generator that runs on from episode to
 episode: here a seed sets that generator. Its observables are sampled before the last physics step, and those relative
 to the hand a whole control step late (zero after a reset): here all are read from one moment, the end of the step. And
-it checks and logs much in each of its 25 physics steps: here those run the same controller without that.
+its 25 physics steps of a control period run Python: here they are one compiled call (`fast_step.py`) wherever that
+gives the same.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import warnings
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 RATE = 20.0  # control steps a second [Hz]
 REACH = 0.05  # the end effector's goal moves at most so far from where it is, per axis [m]
 TURN = 0.5  # and turns at most so far, per axis [rad]
+SWING = 0.05  # a joint's goal moves at most so far from where it is [rad]
+CONTROLLERS = ("OSC_POSE", "OSC_POSITION", "JOINT_POSITION")
+TESTED = {"robosuite": "1.5.2", "mujoco": "3.3.7"}
 MAX_STEPS = {"Lift": 100, "PickPlaceCan": 200, "NutAssemblySquare": 300, "Stack": 200, "Door": 200}
 VIEWS = ("frontview", "agentview")  # for people; the first that the task has
 VIEW_SIZE = 256  # [pixels]
@@ -37,8 +43,10 @@ class RobosuiteConfig:
 
     task: str = "Lift"
     arm: str = "Panda"
+    controller: str = "OSC_POSE"  # or OSC_POSITION, JOINT_POSITION: what the actions command
     cameras: tuple[str, ...] = ()  # rendered into the observation; none, and nothing is rendered
     image_size: int = 84  # height and width of those images [pixels]
+    shadows: bool = True  # shadows and reflections in those images; without, rendering is quicker
     max_steps: int | None = None  # None: 100 for Lift, 200 to 400 for the others
 
     def build(self) -> RobosuiteEnv:
@@ -57,16 +65,18 @@ class RobosuiteEnv:
 
     def __init__(self, config: RobosuiteConfig) -> None:
         robosuite, self._mujoco = _import_robosuite()
-        _require_known(config.task, config.arm)
+        _require_known(config)
         self._suite = _make(robosuite, config)
         # Soft resets keep these for life.
         self._robot, sim = self._suite.robots[0], self._suite.sim
         self._model, self._data = sim.model._model, sim.data._data
         self._draws_object = getattr(self._suite, "single_object_mode", 0) == 1
         self._substeps = int(self._suite.control_timestep / self._suite.model_timestep)
+        self._fast = _fast_step(self._suite)
         self._reader = StateReader(self._suite, every_object=self._draws_object)
         self.spec = self._spec(config)
         self._renderers: dict[int, Any] = {}
+        self._shadows = config.shadows
         self._steps = 0
         self.reset(0)
         _require_fingers(self._suite, config)
@@ -147,10 +157,20 @@ class RobosuiteEnv:
 
     def _advance(self, command: np.ndarray) -> bool:
         """Physics and controller for one control period; true where robosuite itself ends the task (Wipe)."""
-        mujoco, suite, model, data = self._mujoco, self._suite, self._model, self._data
-        suite.timestep += 1
+        self._suite.timestep += 1
+        if self._fast is not None:
+            self._fast.run(command, self._substeps)
+        else:
+            self._advance_in_python(command)
+        self._suite.cur_time += self._suite.control_timestep
+        self._mujoco.mj_kinematics(self._model, self._data)  # poses of the moment reached; the next step does so again
+        return self._fast is None and bool(self._suite._post_action(command)[1])
+
+    def _advance_in_python(self, command: np.ndarray) -> None:
+        """The same with robosuite's own objects."""
+        mujoco, model, data = self._mujoco, self._model, self._data
         mujoco.mj_step1(model, data)
-        suite._pre_action(command, policy_step=True)
+        self._suite._pre_action(command, policy_step=True)
         mujoco.mj_step2(model, data)
         parts = self._actuators()
         run = self._robot.composite_controller.run_controller
@@ -160,10 +180,6 @@ class RobosuiteEnv:
                 actuators, low, high = parts[part]
                 data.ctrl[actuators] = np.minimum(np.maximum(force, low), high)
             mujoco.mj_step2(model, data)
-        suite.cur_time += suite.control_timestep
-        mujoco.mj_kinematics(model, data)  # poses of the moment reached; the next step computes them again
-        _, ended, _ = suite._post_action(command)
-        return bool(ended)
 
     def _actuators(self) -> dict[str, tuple[list[int], np.ndarray, np.ndarray]]:
         """Of each part of the robot: its actuators, and the least and most they take."""
@@ -179,12 +195,21 @@ class RobosuiteEnv:
         name = "object_id" if hasattr(self._suite, "objects") else "nut_id"
         setattr(self._suite, name, int(rng.integers(len(objects))))
 
+    def _action_channels(self, controller: str) -> tuple[Channel, ...]:
+        """Those of the arm, and the gripper's: -1 opens it, +1 closes it."""
+        arm = _arm_channels(controller, len(self._robot.part_controllers["right"].qpos_index))
+        n_gripper = self._suite.action_dim - len(arm)
+        fingers = ["gripper"] if n_gripper == 1 else [f"gripper_{i}" for i in range(n_gripper)]
+        return (*arm, *(Channel(name, "1", -1.0, 1.0) for name in fingers))
+
     def _image(self, camera: str, size: int) -> np.ndarray:
         mujoco = self._mujoco
         if size not in self._renderers:
             screen = self._model.vis.global_
             screen.offwidth, screen.offheight = max(screen.offwidth, size), max(screen.offheight, size)
             self._renderers[size] = mujoco.Renderer(self._model, size, size)
+            flags = self._renderers[size].scene.flags
+            flags[mujoco.mjtRndFlag.mjRND_SHADOW] = flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = self._shadows
         look = mujoco.MjvOption()
         look.geomgroup[0] = 0  # robosuite keeps collision shapes in group 0, the visible ones in group 1
         mujoco.mj_camlight(self._model, self._data)
@@ -198,30 +223,59 @@ class RobosuiteEnv:
             world=f"robosuite:{config.task}",
             arm=config.arm,
             state=self._reader.channels,
-            action=_action_channels(self._suite.action_dim - 6),
-            cameras=tuple(CameraSpec(name, config.image_size, config.image_size) for name in config.cameras),
+            action=self._action_channels(config.controller),
+            cameras=tuple(
+                CameraSpec(name, config.image_size, config.image_size, config.shadows) for name in config.cameras
+            ),
             rate=RATE,
             max_steps=MAX_STEPS.get(config.task, 400) if config.max_steps is None else config.max_steps,
         )
 
 
-def _action_channels(n_gripper: int) -> tuple[Channel, ...]:
-    """Six deltas of the end effector in the base frame, and the gripper's: -1 opens it, +1 closes it."""
-    fingers = ["gripper"] if n_gripper == 1 else [f"gripper_{i}" for i in range(n_gripper)]
-    return (
-        *(Channel(f"eef_delta_{axis}", "m", -REACH, REACH) for axis in "xyz"),
-        *(Channel(f"eef_delta_r{axis}", "rad", -TURN, TURN) for axis in "xyz"),
-        *(Channel(name, "1", -1.0, 1.0) for name in fingers),
-    )
+def _arm_channels(controller: str, joints: int) -> tuple[Channel, ...]:
+    """What an action of that controller commands: deltas of the end effector in the base frame, or of the joints."""
+    if controller == "JOINT_POSITION":
+        return tuple(Channel(f"joint_delta_{i}", "rad", -SWING, SWING) for i in range(joints))
+    moves = tuple(Channel(f"eef_delta_{axis}", "m", -REACH, REACH) for axis in "xyz")
+    turns = tuple(Channel(f"eef_delta_r{axis}", "rad", -TURN, TURN) for axis in "xyz")
+    return moves if controller == "OSC_POSITION" else moves + turns
+
+
+def controller_of(spec: Spec) -> str:
+    """The controller whose commands the actions of `spec` are."""
+    names = {channel.name for channel in spec.action}
+    if "joint_delta_0" in names:
+        return "JOINT_POSITION"
+    return "OSC_POSE" if "eef_delta_rx" in names else "OSC_POSITION"
+
+
+def _fast_step(suite: Any) -> Any:
+    """The compiled stepping of a world, or None, with a word to the user, where it would not simulate the same."""
+    from sim import fast_step
+
+    untested = [
+        f"{name} {version(name)} (tested: {name}=={pin})" for name, pin in TESTED.items() if version(name) != pin
+    ]
+    try:
+        if untested:
+            raise fast_step.NotCoveredError(" and ".join(untested))
+        return fast_step.FastStep(suite)
+    except fast_step.NotCoveredError as reason:
+        warnings.warn(
+            f"robosuite's own stepping, which is slower, is used: the fast one does not cover {reason}", stacklevel=2
+        )
+        return None
 
 
 def _make(robosuite: Any, config: RobosuiteConfig) -> Any:
     """robosuite's own world. Its arm takes metres and radians, so that `control.py` alone scales actions."""
     parts = robosuite.load_composite_controller_config(controller="BASIC")
-    limits = [REACH] * 3 + [TURN] * 3
-    lows = [-limit for limit in limits]
-    arm = {**parts["body_parts"]["right"], "input_max": limits, "input_min": lows}
-    arm |= {"output_max": limits, "output_min": lows}
+    arm = parts["body_parts"]["right"]
+    if config.controller != arm["type"]:
+        arm = robosuite.load_part_controller_config(default_controller=config.controller) | {"gripper": arm["gripper"]}
+    limits = [channel.high for channel in _arm_channels(config.controller, 0)] or SWING
+    lows = [-limit for limit in limits] if isinstance(limits, list) else -limits
+    arm = {**arm, "input_max": limits, "input_min": lows, "output_max": limits, "output_min": lows}
     return robosuite.make(
         config.task,
         robots=config.arm,
@@ -259,21 +313,23 @@ def _is_worth_reading(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING and not any(word in record.getMessage() for word in idle)
 
 
-def _require_known(task: str, arm: str) -> None:
+def _require_known(config: RobosuiteConfig) -> None:
     from robosuite.environments.base import REGISTERED_ENVS
     from robosuite.environments.manipulation.two_arm_env import TwoArmEnv
     from robosuite.models.robots.robot_model import REGISTERED_ROBOTS
     from robosuite.robots import ROBOT_CLASS_MAPPING, FixedBaseRobot
 
     two_armed = {name for name, env in REGISTERED_ENVS.items() if issubclass(env, TwoArmEnv)}
-    if task in two_armed:
+    if config.task in two_armed:
         raise RobotRLError(
-            f"{task} needs two arms; this project drives one. One-armed tasks are: "
+            f"{config.task} needs two arms; this project drives one. One-armed tasks are: "
             f"{', '.join(sorted(set(REGISTERED_ENVS) - two_armed))}"
         )
-    _require(task, "task", set(REGISTERED_ENVS) - two_armed)
+    _require(config.task, "task", set(REGISTERED_ENVS) - two_armed)
     fixed = {name for name, robot in ROBOT_CLASS_MAPPING.items() if robot is FixedBaseRobot}
-    _require(arm, "single arm", {name for name in fixed if REGISTERED_ROBOTS[name].arms == ["right"]})
+    _require(config.arm, "single arm", {name for name in fixed if REGISTERED_ROBOTS[name].arms == ["right"]})
+    if config.controller not in CONTROLLERS:
+        raise RobotRLError(f"there is no controller '{config.controller}' here; there are: {', '.join(CONTROLLERS)}")
 
 
 def _require_fingers(suite: Any, config: RobosuiteConfig) -> None:

@@ -19,31 +19,77 @@ class StateReader:
 
     def __init__(self, suite: Any, *, every_object: bool) -> None:
         observables = suite._observables
-        self._sensors = {name: o._sensor for name, o in observables.items() if _is_needed(name, o)}
-        values = self._values()
+        sensors = {name: o._sensor for name, o in observables.items() if _is_needed(name, o)}
+        values, rounds = _evaluated(sensors)
         about_objects = [
             name
             for name, o in observables.items()
             if o.modality == "object" and np.ndim(values[name]) < 2 and (every_object or o.is_active())
         ]
         self._keys = [key for key in (*ROBOT_KEYS, *about_objects) if key in values and np.size(values[key])]
+        self._sensors = [(name, sensors[name]) for name in _in_order(self._keys, rounds)]
         self._turns = [key for key in self._keys if key.endswith("_quat")]
         self.channels = tuple(c for key in self._keys for c in _channels(suite, key, np.size(values[key])))
 
     def read(self) -> np.ndarray:
         """(S,) float32."""
-        values = self._values()
+        values: dict[str, Any] = {}
+        for name, sensor in self._sensors:
+            values[name] = sensor(values)
         rotations = rot6d_from_matrix(matrix_from_quat(np.stack([values[key] for key in self._turns])))  # (n, 6)
         values.update(zip(self._turns, rotations, strict=True))
         return np.concatenate([np.ravel(values[key]) for key in self._keys]).astype(np.float32)
 
-    def _values(self) -> dict[str, Any]:
-        """What every sensor says. Twice round, because some build on what a later one left in the cache."""
-        cache: dict[str, Any] = {}
-        for _ in range(2):
-            for name, sensor in self._sensors.items():
-                cache[name] = sensor(cache)
-        return cache
+
+class _Watched(dict[str, Any]):
+    """A cache that notes which keys a sensor looked at and which it set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: set[str] = set()
+        self.written: set[str] = set()
+
+    def __contains__(self, key: object) -> bool:
+        self.read.add(str(key))
+        return super().__contains__(key)
+
+    def __getitem__(self, key: str) -> Any:
+        self.read.add(key)
+        return super().__getitem__(key)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.written.add(key)
+        super().__setitem__(key, value)
+
+
+def _evaluated(sensors: dict[str, Any]) -> tuple[dict[str, Any], dict[str, tuple[set[str], set[str]]]]:
+    """What every sensor says, and of each, the keys it reads and the keys it sets: its own, and for some a second one.
+
+    Twice round, because some build on what a later one leaves in the cache.
+    """
+    cache, touched = _Watched(), {}
+    for _ in range(2):
+        for name, sensor in sensors.items():
+            cache.read, cache.written = set(), {name}
+            cache[name] = sensor(cache)
+            touched[name] = (cache.read - {name}, cache.written)
+    return dict(cache), touched
+
+
+def _in_order(wanted: Iterable[str], touched: dict[str, tuple[set[str], set[str]]]) -> list[str]:
+    """The sensors that the wanted keys need, each after those whose work it reads."""
+    order: list[str] = []
+
+    def visit(key: str, above: frozenset[str]) -> None:
+        for name in (n for n, (_, written) in touched.items() if key in written and n not in order and n not in above):
+            for other in sorted(touched[name][0]):
+                visit(other, above | {name})
+            if name not in order:
+                order.append(name)
+
+    for key in wanted:
+        visit(key, frozenset())
+    return order
 
 
 def _is_needed(name: str, observable: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from robot_rl.types import Env, Player, RobotRLError, Spec
 from sim import operators
 from sim.pusht import CAMERA, IMAGE, PushTConfig
-from sim.robosuite_env import RobosuiteConfig
+from sim.robosuite_env import RobosuiteConfig, controller_of
 from sim.toy import ToyEnv, ToyOperator
 
 
@@ -20,10 +20,14 @@ class WorldConfig:
     """robosuite:<Task> (Lift, PickPlaceCan, NutAssemblySquare, Stack, Door, ...), pusht or toy"""
     arm: str | None = None
     """robosuite's name of the arm; Panda where not given"""
+    controller: str | None = None
+    """what the actions command: OSC_POSE (where not given), OSC_POSITION or JOINT_POSITION"""
     cameras: tuple[str, ...] = ()
     """cameras whose images are observed; none, and nothing is rendered"""
     image_size: int | None = None
     """height and width of those images [pixels]; 84 where not given"""
+    shadows: bool | None = None
+    """shadows and reflections in those images; rendering is quicker without"""
     max_steps: int | None = None
     """time limit of an episode [control steps]; the task's own where not given"""
 
@@ -31,17 +35,16 @@ class WorldConfig:
         """The world; raises where a name is unknown or an option means nothing there."""
         family, _, task = self.world.partition(":")
         if family == "robosuite" and task:
-            given: dict[str, Any] = {
-                k: v for k, v in (("arm", self.arm), ("image_size", self.image_size)) if v is not None
-            }
+            options = ("arm", "controller", "image_size", "shadows")
+            given: dict[str, Any] = {k: v for k in options if (v := getattr(self, k)) is not None}
             return RobosuiteConfig(task, cameras=self.cameras, max_steps=self.max_steps, **given).build()
         if self.world == "pusht":
-            self._refuse("arm")
+            self._refuse("arm", "controller", "shadows")
             if self.cameras not in ((), (CAMERA,)) or self.image_size not in (None, IMAGE):
                 raise RobotRLError(f"pusht has one camera, '{CAMERA}', of {IMAGE} pixels, not {self.cameras}")
             return PushTConfig(**self._limit(), image=bool(self.cameras)).build()
         if self.world == "toy":
-            self._refuse("arm", "cameras", "image_size")
+            self._refuse("arm", "controller", "cameras", "image_size", "shadows")
             return ToyEnv(**self._limit())
         raise RobotRLError(
             f"unknown world '{self.world}'; there are robosuite:<Task> (such as robosuite:Lift), pusht, toy"
@@ -51,15 +54,18 @@ class WorldConfig:
         return {} if self.max_steps is None else {"max_steps": self.max_steps}
 
     def _refuse(self, *options: str) -> None:
-        if given := [option for option in options if getattr(self, option)]:
+        if given := [option for option in options if getattr(self, option) not in (None, ())]:
             raise RobotRLError(f"the world '{self.world}' has no {' or '.join(given)} to choose; leave it out")
 
 
 def of_spec(spec: Spec, max_steps: int | None = None) -> WorldConfig:
     """The world that a store or a checkpoint was made in."""
     config = WorldConfig(spec.world, spec.arm or None, max_steps=max_steps or spec.max_steps)
+    if spec.world.startswith("robosuite:"):
+        config = replace(config, controller=controller_of(spec))
     if spec.cameras:
-        config = replace(config, cameras=tuple(c.name for c in spec.cameras), image_size=spec.cameras[0].height)
+        first, names = spec.cameras[0], tuple(c.name for c in spec.cameras)
+        config = replace(config, cameras=names, image_size=first.height, shadows=None if first.shadows else False)
     return config
 
 

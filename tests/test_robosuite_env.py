@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from robot_rl import control
 from robot_rl.geometry import matrix_from_quat, rot6d_from_matrix
 from robot_rl.types import RobotRLError, Spec
+from sim import robosuite_env
 from sim.robosuite_env import RATE, RobosuiteConfig, RobosuiteEnv
 
 TASKS = ("Lift", "PickPlaceCan", "NutAssemblySquare", "Stack", "Door", "Wipe", "ToolHang", "PickPlaceSingle")
@@ -104,12 +107,37 @@ def test_relative_positions_are_right_from_the_first_observation_on():
     env.close()
 
 
-def test_steps_are_those_of_robosuite_with_its_default_controller(lift):
+@pytest.mark.parametrize(
+    (
+        "task",
+        "arm",
+        "controller",
+        "exact",
+    ),  # how many control steps nothing is touched, so that rounding stays rounding
+    [
+        ("Lift", "Panda", "OSC_POSE", 40),
+        ("Lift", "UR5e", "OSC_POSE", 8),  # its elbow soon meets the table
+        ("Lift", "IIWA", "OSC_POSE", 20),  # its "base" turns with the first joint; XArm7's too
+        ("Lift", "XArm7", "OSC_POSE", 20),
+        ("Lift", "Kinova3", "OSC_POSE", 10),
+        ("Lift", "Jaco", "OSC_POSE", 10),
+        ("Lift", "Sawyer", "OSC_POSITION", 20),
+        ("Lift", "Panda", "JOINT_POSITION", 60),
+        ("PickPlaceCan", "Panda", "OSC_POSE", 10),
+        ("NutAssemblySquare", "Panda", "OSC_POSE", 10),
+        ("Stack", "Panda", "OSC_POSE", 10),
+        ("Door", "Panda", "OSC_POSE", 10),
+    ],
+)
+def test_steps_are_those_of_robosuite(task, arm, controller, exact):
     import robosuite
 
+    parts = robosuite.load_composite_controller_config(controller="BASIC")
+    part = robosuite.load_part_controller_config(default_controller=controller) | {"gripper": {"type": "GRIP"}}
     theirs = robosuite.make(
-        "Lift",
-        robots="Panda",
+        task,
+        robots=arm,
+        controller_configs={**parts, "body_parts": {"right": part}},
         has_renderer=False,
         has_offscreen_renderer=False,
         use_camera_obs=False,
@@ -118,17 +146,46 @@ def test_steps_are_those_of_robosuite_with_its_default_controller(lift):
         hard_reset=False,
         seed=0,
     )
-    theirs.rng.bit_generator.state = np.random.default_rng(11).bit_generator.state
-    theirs.reset()
-    lift.reset(11)
-    assert np.array_equal(theirs.sim.data.qpos, lift._data.qpos)
+    ours = RobosuiteConfig(task, arm, controller).build()
+    assert ours._fast is not None
     rng = np.random.default_rng(0)
-    for _ in range(40):
-        action = rng.uniform(-1.2, 1.2, 7)
-        lift.step(action)
-        theirs.step(np.clip(action, -1, 1).astype(np.float32))
-        np.testing.assert_allclose(lift._data.qpos, theirs.sim.data.qpos, atol=1e-9)
-    assert lift._suite.cur_time == pytest.approx(theirs.cur_time)
+    for seed in (11, 12):
+        theirs.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+        theirs.reset()
+        ours.reset(seed)
+        assert np.array_equal(theirs.sim.data.qpos, ours._data.qpos)
+        for step in range(exact):
+            action = rng.uniform(-1.2, 1.2, len(ours.spec.action)).astype(np.float32)
+            ours.step(action)
+            theirs.step(np.clip(action, -1, 1))
+            np.testing.assert_allclose(ours._data.qpos, theirs.sim.data.qpos, atol=1e-9, err_msg=f"step {step}")
+            np.testing.assert_allclose(ours._data.qvel, theirs.sim.data.qvel, atol=1e-7, err_msg=f"step {step}")
+        assert ours._suite.cur_time == pytest.approx(theirs.cur_time)
+    ours.close()
+    theirs.close()
+
+
+def test_what_the_fast_stepping_does_not_cover_is_said_and_still_simulated(lift, monkeypatch):
+    with pytest.warns(UserWarning, match="does not cover Wipe"):
+        RobosuiteConfig("Wipe").build().close()
+    monkeypatch.setitem(robosuite_env.TESTED, "mujoco", "9.9.9")
+    with pytest.warns(UserWarning, match="tested: mujoco==9.9.9"):
+        slow = RobosuiteConfig("Lift").build()
+    assert slow._fast is None
+    np.testing.assert_allclose(play(slow, 3, 15), play(lift, 3, 15), atol=1e-6)
+    slow.close()
+
+
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 7), rank=st.integers(1, 7))
+@settings(max_examples=40, deadline=None)
+def test_the_solver_inverts_what_can_be_inverted_and_pseudo_inverts_the_rest(seed, n, rank):
+    from sim.fast_step import _solve
+
+    rng = np.random.default_rng(seed)
+    half = rng.normal(size=(n, min(rank, n)))
+    A = half @ half.T + (0.1 * np.eye(n) if rank >= n else 0.0)
+    B = A @ rng.normal(size=(n, 3))  # in the range of A
+    np.testing.assert_allclose(A @ _solve(A, B), B, atol=1e-6 * np.abs(B).max())
 
 
 def test_actions_are_in_metres(lift):
@@ -209,6 +266,7 @@ def test_other_arms_move_too(arm):
         (RobosuiteConfig("TwoArmLift"), "needs two arms"),
         (RobosuiteConfig("Lift", "xArm"), "no single arm 'xArm'.* Did you mean 'XArm7'"),
         (RobosuiteConfig("Lift", "Baxter"), "no single arm 'Baxter'.*Panda"),
+        (RobosuiteConfig("Lift", controller="JOINT_VELOCITY"), "no controller 'JOINT_VELOCITY'.*OSC_POSE"),
         (RobosuiteConfig("Lift", cameras=("agent_view",)), "no camera 'agent_view'.* Did you mean 'agentview'"),
         (RobosuiteConfig("Stack", "XArm7"), "cannot judge Stack with XArm7"),
     ],
@@ -236,6 +294,11 @@ def test_images_are_upright_and_renderings_do_not_disturb():
     red = (image[..., 0] > 90) & (image[..., 1] < 60)
     assert red.any(), "the cube is red: channels are RGB"
     assert env.render().shape == (256, 256, 3)
+    plain = RobosuiteConfig("Lift", cameras=("agentview",), image_size=64, shadows=False).build()
+    assert plain.spec.cameras[0].shadows is False and env.spec.cameras[0].shadows is True
+    lit = plain.reset(0)["image/agentview"].astype(int)
+    assert 0 < np.abs(lit - image).mean() < 30, "no shadows, else the same scene"
+    plain.close()
     blind = RobosuiteConfig("Lift").build()
     assert set(blind.reset(0)) == {"state", "stamp/state"}
     assert np.array_equal(play(env, 3, 4), play(blind, 3, 4))
