@@ -119,7 +119,7 @@ def test_relative_positions_are_right_from_the_first_observation_on():
         ("Lift", "UR5e", "OSC_POSE", 8),  # its elbow soon meets the table
         ("Lift", "IIWA", "OSC_POSE", 20),  # its "base" turns with the first joint; XArm7's too
         ("Lift", "XArm7", "OSC_POSE", 20),
-        ("Lift", "Kinova3", "OSC_POSE", 10),
+        ("Lift", "Kinova3", "OSC_POSE", 8),
         ("Lift", "Jaco", "OSC_POSE", 10),
         ("Lift", "Sawyer", "OSC_POSITION", 20),
         ("Lift", "Panda", "JOINT_POSITION", 60),
