@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from robot_rl import workers
+from robot_rl import vector
 from robot_rl.runs import atomically
 from robot_rl.seeds import episode_seed
 from robot_rl.statistics import wilson
@@ -33,7 +33,7 @@ def evaluate(
     if episodes < 1:
         raise RobotRLError(f"at least 1 episode is needed to evaluate, not {episodes}")
     seeds = start_states(seed, episodes)
-    played = workers.episodes(make_env, make_player, seeds, workers_)
+    played = vector.episodes(make_env, make_player, seeds, workers_)
     rows = [describe(e) for e in tqdm(played, total=episodes, desc=label, disable=None)]
     return {"summary": summary(rows), "episodes": rows}
 

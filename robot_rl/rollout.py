@@ -1,13 +1,20 @@
-"""The loop. Simulation, evaluation, training and deployment all call this one function."""
+"""The loop. Simulation, evaluation, training and deployment all go through `play`.
+
+It is written as a generator that asks for what it needs, a decision or a step of the world, so that the same lines
+drive one world (`rollout`) and many worlds whose decisions are made together (`vector.py`).
+"""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
 
 from robot_rl.types import Decision, Env, Episode, Obs, Player, RobotRLError, Step
+
+Loop = Generator[Obs | np.ndarray, Any, Episode]
 
 
 def rollout(
@@ -25,26 +32,42 @@ def rollout(
     world itself would. Pictures of the world are appended to `video` where one is given.
     """
     agent.reset(seed)
-    observations = [env.reset(seed)]
-    history = deque(observations * agent.n_obs, maxlen=agent.n_obs)
-    steps: list[Step] = []
-    extras: list[dict[str, np.ndarray]] = []
-    limit = min(max_steps or env.spec.max_steps, env.spec.max_steps)
+    loop = play(env.reset(seed), agent.n_obs, min(max_steps or env.spec.max_steps, env.spec.max_steps), {"seed": seed})
+    wish = next(loop)
+    try:
+        while True:
+            if isinstance(wish, dict):
+                wish = loop.send(agent.decide(wish, explore=explore))
+                continue
+            if video is not None:
+                video.append(env.render())
+            wish = loop.send(env.step(wish))
+    except StopIteration as end:
+        episode: Episode = end.value
+        return episode
+
+
+def play(first: Obs, n_obs: int, limit: int, meta: dict[str, Any]) -> Loop:
+    """One episode from its first observation on, at most `limit` steps.
+
+    Yields an observation history, each entry (n_obs, ...), where it wants a `Decision` sent, and an action (A,) where
+    it wants the `Step` that the world answers. Returns the episode.
+    """
+    observations, steps, extras = [first], list[Step](), list[dict[str, np.ndarray]]()
+    history = deque(observations * n_obs, maxlen=n_obs)
     queue: deque[tuple[np.ndarray, dict[str, np.ndarray]]] = deque()
     while not steps or not (steps[-1].terminated or steps[-1].truncated or len(steps) == limit):
-        if video is not None:
-            video.append(env.render())
         if not queue or (steps and steps[-1].intervened):  # a human hand makes the rest of the chunk stale
-            queue = _rows(agent.decide(_stack(history), explore=explore))
+            queue = _rows((yield _stack(history)))
         action, remembered = queue.popleft()
-        step = env.step(action)
+        step: Step = yield action
         steps.append(step)
         extras.append(remembered)
         observations.append(step.obs)
         history.append(step.obs)
     # A time-out bootstraps from the last observation, so what the agent would remember there is kept too.
-    extras.append(queue[0][1] if queue else _rows(agent.decide(_stack(history), explore=explore))[0][1])
-    return _episode(observations, steps, extras, {"seed": seed})
+    extras.append(queue[0][1] if queue else _rows((yield _stack(history)))[0][1])
+    return _episode(observations, steps, extras, meta)
 
 
 def _rows(decision: Decision) -> deque[tuple[np.ndarray, dict[str, np.ndarray]]]:

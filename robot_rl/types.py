@@ -6,6 +6,7 @@ of a chunk, h executed part of a chunk, A action, S state.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +14,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from typing_extensions import Self
 
     from robot_rl.replay import Replay
 
@@ -184,6 +186,13 @@ class Player(Protocol):
 
 class Agent(Player, Protocol):
     """What acts and learns. It holds a Policy and refines it; `frozen` just plays it."""
+
+    def twin(self) -> Self:
+        """Another player of the same weights, with an episode of its own."""
+
+    @staticmethod
+    def decide_all(players: Sequence[Any], obs: Sequence[Obs], *, explore: bool, rows: int = 1) -> list[Decision]:
+        """`decide` of many twins at once, `rows` of them in a policy call; who shares a call changes nothing."""
 
     def label(self, episode: Episode) -> dict[str, np.ndarray]:
         """The extras, each (T + 1, ...), that it would have remembered along someone else's episode."""

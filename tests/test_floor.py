@@ -16,13 +16,13 @@ from scipy.spatial.transform import Rotation
 from policies.checkpoint import KNOWN
 from policies.flow import FlowConfig
 from policies.unet import UnetConfig
-from robot_rl import configs, control, geometry, workers
+from robot_rl import configs, control, geometry
 from robot_rl.evaluate import roughness
 from robot_rl.rollout import rollout
 from robot_rl.runs import Run
 from robot_rl.seeds import episode_seed
 from robot_rl.types import CameraSpec, Channel, Decision, RobotRLError, Spec
-from sim.toy import ToyEnv, ToyOperator
+from sim.toy import ToyEnv
 
 quaternions = st.lists(st.floats(-1, 1), min_size=4, max_size=4).filter(lambda q: np.linalg.norm(q) > 1e-2)
 vectors = st.lists(st.floats(-3.1, 3.1), min_size=3, max_size=3).filter(lambda v: np.linalg.norm(v) < 3.1)
@@ -148,16 +148,6 @@ def test_an_intervention_is_stored_as_executed_and_makes_the_rest_of_the_chunk_s
     assert episode.intervened.tolist() == [False, True, False, False, False]
     assert episode.action[1, 0] == pytest.approx(-0.1)
     assert episode.extras["mark"][:4].tolist() == [[1, 0], [1, 1], [2, 0], [2, 1]]
-
-
-def test_workers_change_speed_and_nothing_else():
-    seeds = list(range(7))
-    alone, together = (list(workers.episodes(ToyEnv, ToyOperator, seeds, n)) for n in (1, 2))
-    assert [e.meta["seed"] for e in together] == seeds
-    for a, b in zip(alone, together, strict=True):
-        np.testing.assert_array_equal(a.action, b.action)
-    with pytest.raises(RobotRLError, match="at least 1 worker"):
-        list(workers.episodes(ToyEnv, ToyOperator, seeds, 0))
 
 
 def test_roughness_is_zero_for_a_constant_and_grows_with_jerks():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,15 +38,33 @@ class Frozen:
         """Seed the noise of the episode."""
         self._random.seed() if seed is None else self._random.manual_seed(seed)
 
+    def twin(self) -> Frozen:
+        """Another player of the same policy, with an episode of its own."""
+        return Frozen(self.policy, self.config)
+
     def decide(self, obs: Obs, *, explore: bool) -> Decision:
         """A fresh chunk, cut to (execute, A). `explore` changes nothing here."""
-        state = torch.from_numpy(obs["state"])[None]
-        return Decision(self.plan(state)[0].numpy())
+        return self.decide_all([self], [obs], explore=explore)[0]
+
+    @staticmethod
+    def decide_all(players: Sequence[Frozen], obs: Sequence[Obs], *, explore: bool, rows: int = 1) -> list[Decision]:
+        """What each of `players`, twins, decides on its own observation, in policy calls of `rows` rows each.
+
+        No player's decision depends on who shares its call, not even by rounding.
+        """
+        first = players[0]
+        state = torch.from_numpy(np.stack([o["state"] for o in obs]))
+        noise = torch.cat([player.noise(1) for player in players])
+        chunks = in_rows(lambda s, n: first.policy.sample({"state": s}, n), rows, state, noise)
+        return [Decision(chunk) for chunk in chunks[:, : first.config.execute].numpy()]
+
+    def noise(self, n: int) -> torch.Tensor:
+        """The next (n, H, A) of this episode."""
+        return torch.randn(n, self.policy.horizon, len(self.policy.spec.action), generator=self._random)
 
     def plan(self, state: torch.Tensor) -> torch.Tensor:
         """Chunks (B, execute, A) for histories (B, To, S), with the next noise of this episode."""
-        noise = torch.randn(len(state), self.policy.horizon, len(self.policy.spec.action), generator=self._random)
-        return self.policy.sample({"state": state}, noise)[:, : self.config.execute]
+        return self.policy.sample({"state": state}, self.noise(len(state)))[:, : self.config.execute]
 
     def label(self, episode: Episode) -> dict[str, np.ndarray]:
         """It remembers nothing."""
@@ -61,3 +80,15 @@ class Frozen:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Accepts what `state_dict` gave."""
+
+
+def in_rows(function: Callable[..., torch.Tensor], rows: int, *batches: torch.Tensor) -> torch.Tensor:
+    """`function` of the batches (B, ...), called on `rows` rows at a time, the last call filled up with zeros.
+
+    A matrix product rounds a row in the same way whatever the other rows hold, as long as their number stays: so the
+    result of a row depends on that row and on `rows` alone.
+    """
+    n = len(batches[0])
+    filled = [torch.cat([b, b.new_zeros(-n % rows, *b.shape[1:])]) for b in batches]
+    calls = zip(*(b.split(rows) for b in filled), strict=True)
+    return torch.cat([function(*call) for call in calls])[:n]

@@ -14,7 +14,8 @@ to [0, 1], the range of a sparse reward that ends the episode.
 from __future__ import annotations
 
 from collections import deque
-from copy import deepcopy
+from collections.abc import Sequence
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor
 
 from robot_rl.agents.critic import CriticEnsemble, layer_norm_mlp
-from robot_rl.agents.frozen import Frozen, FrozenConfig
+from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows
 from robot_rl.replay import Batch, Replay
 from robot_rl.types import Decision, Episode, Metrics, Obs, Policy, RobotRLError
 
@@ -99,18 +100,37 @@ class Residual:
         self._episode_random.seed() if seed is None else self._episode_random.manual_seed(seed + 1)
         self._queue.clear()
 
-    @torch.no_grad()
+    def twin(self) -> Residual:
+        """Another player of the same weights, with an episode of its own."""
+        twin = copy(self)
+        twin.base, twin._episode_random, twin._queue = self.base.twin(), torch.Generator(), deque()
+        return twin
+
     def decide(self, obs: Obs, *, explore: bool) -> Decision:
         """One action (1, A): the next of the base's chunk, corrected. Remembers "base_action" (1, A)."""
-        if not self._queue:
-            self._queue.extend(self.base.decide(obs, explore=False).actions)
-        base = torch.from_numpy(self._queue.popleft())[None]
-        state = self.policy.normalise(torch.from_numpy(obs["state"][-1:]))
-        residual = self._residual(state, base)
+        return self.decide_all([self], [obs], explore=explore)[0]
+
+    @staticmethod
+    @torch.no_grad()
+    def decide_all(players: Sequence[Residual], obs: Sequence[Obs], *, explore: bool, rows: int = 1) -> list[Decision]:
+        """What each of `players`, twins, decides on its own observation; see `Frozen.decide_all`."""
+        first = players[0]
+        idle = [i for i, player in enumerate(players) if not player._queue]
+        if idle:
+            plans = first.base.decide_all(
+                [players[i].base for i in idle], [obs[i] for i in idle], explore=False, rows=rows
+            )
+            for i, plan in zip(idle, plans, strict=True):
+                players[i]._queue.extend(plan.actions)
+        base = torch.from_numpy(np.stack([player._queue.popleft() for player in players]))
+        state = first.policy.normalise(torch.from_numpy(np.stack([o["state"][-1] for o in obs])))
+        residual = in_rows(first._residual, rows, state, base)
         if explore:
-            residual = residual + self._exploration(residual.shape)
+            residual = residual + torch.cat([player._exploration(base[:1].shape) for player in players])
         action = (base + residual).clamp(-1.0, 1.0)
-        return Decision(action.numpy(), {"base_action": base.numpy()})
+        return [
+            Decision(a, {"base_action": b}) for a, b in zip(action[:, None].numpy(), base[:, None].numpy(), strict=True)
+        ]
 
     def label(self, episode: Episode) -> dict[str, np.ndarray]:
         """What this agent would have remembered along someone else's episode: "base_action" (T + 1, A).

@@ -1,0 +1,239 @@
+"""Many worlds at once: worker processes step them, memory is shared with them, and the policy is called once for all.
+
+An episode depends on its agent and its seed alone: not on the number of worlds or workers, nor on who shared a policy
+call with it, not even by rounding (see `frozen.in_rows`). So episodes can be played anywhere, again, in any order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.shared_memory import SharedMemory
+from typing import Any, Protocol
+
+import numpy as np
+
+from robot_rl.rollout import Loop, play
+from robot_rl.types import Env, Episode, Obs, Player, Spec, Step
+from robot_rl.workers import Losses, MakeEnv, MakePlayer, Worker, WorkerLostError, require_workers
+
+ROWS = 8  # rows of a policy call; it fixes the rounding, so it is no option
+EACH = 4  # worlds of a worker: while one is slow the others fill its time
+RHYTHM = 8  # ticks between starts of episodes, so that worlds want their chunks together
+
+Answer = Obs | Step
+
+
+def episodes(
+    make_env: MakeEnv, make_player: MakePlayer, seeds: Sequence[int], workers: int
+) -> Generator[Episode, None, None]:
+    """One episode for each seed, in their order, played without exploration."""
+    n = min(EACH * require_workers(workers), len(seeds))
+    worlds = _Here(make_env, n) if workers == 1 else _Elsewhere(make_env, n, min(workers, n))
+    with closing(worlds):
+        yield from _played(worlds, _players(make_player, n), seeds)
+
+
+@dataclass
+class _Seat:
+    """A world in which an episode is being played."""
+
+    place: int  # in the order of the seeds
+    seed: int
+    player: Player
+    loop: Loop | None = None  # None until the world has started
+    wish: Any = None  # what `play` asks for
+
+
+def _played(worlds: _Worlds, players: list[Player], seeds: Sequence[int]) -> Generator[Episode, None, None]:
+    waiting, seats, finished = deque(enumerate(seeds)), dict[int, _Seat](), dict[int, Episode]()
+    losses, tick = Losses(), 0
+    for handed_out in range(len(seeds)):
+        while handed_out not in finished:
+            if not seats or tick % RHYTHM == 0:
+                for world in sorted(set(range(len(players))) - set(seats))[: len(waiting)]:
+                    seats[world] = _Seat(*waiting.popleft(), players[world])
+            starts = {world: seat.seed for world, seat in seats.items() if seat.loop is None}
+            answers, lost = worlds.tick(starts, {w: seat.wish for w, seat in seats.items() if seat.loop is not None})
+            for world, answer in answers.items():
+                _hear(seats[world], answer, worlds.spec, finished)
+            _decide(list(seats.values()), finished)
+            for error, gone in lost:
+                losses.note([seats[world].seed for world in gone if world in seats], error)
+                waiting.extendleft((seat.place, seat.seed) for w in gone if (seat := seats.pop(w, None)))
+            seats = {world: seat for world, seat in seats.items() if seat.place not in finished}
+            tick += 1
+        yield finished.pop(handed_out)
+
+
+def _hear(seat: _Seat, answer: Answer, spec: Spec, finished: dict[int, Episode]) -> None:
+    """Tell an episode what its world answered."""
+    if seat.loop is None:
+        assert isinstance(answer, dict)
+        seat.player.reset(seat.seed)
+        seat.loop = play(answer, seat.player.n_obs, spec.max_steps, {"seed": seat.seed})
+        seat.wish = next(seat.loop)
+    else:
+        _send(seat, answer, finished)
+
+
+def _send(seat: _Seat, value: Any, finished: dict[int, Episode]) -> None:
+    assert seat.loop is not None
+    try:
+        seat.wish = seat.loop.send(value)
+    except StopIteration as end:
+        seat.wish, finished[seat.place] = None, end.value
+
+
+def _decide(seats: list[_Seat], finished: dict[int, Episode]) -> None:
+    """Give a decision to all who want one, together where their players can."""
+    asking = [seat for seat in seats if isinstance(seat.wish, dict)]
+    if not asking:
+        return
+    players, wishes = [seat.player for seat in asking], [seat.wish for seat in asking]
+    together = getattr(players[0], "decide_all", None)
+    if together is not None:
+        decisions = together(players, wishes, explore=False, rows=ROWS)
+    else:
+        decisions = [player.decide(wish, explore=False) for player, wish in zip(players, wishes, strict=True)]
+    for seat, decision in zip(asking, decisions, strict=True):
+        _send(seat, decision, finished)
+
+
+def _players(make_player: MakePlayer, n: int) -> list[Player]:
+    """n players; agents share their weights."""
+    first = make_player()
+    twin = getattr(first, "twin", make_player)
+    return [first, *(twin() for _ in range(n - 1))]
+
+
+Lost = list[tuple[WorkerLostError, Iterable[int]]]
+
+
+class _Worlds(Protocol):
+    spec: Spec
+
+    def tick(self, starts: dict[int, int], actions: dict[int, np.ndarray]) -> tuple[dict[int, Answer], Lost]:
+        """Reset some worlds to their seeds and step others; the answers, and the worlds that were lost on the way."""
+
+    def close(self) -> None:
+        """Release the worlds."""
+
+
+class _Here:
+    """Worlds in this process."""
+
+    def __init__(self, make_env: MakeEnv, n: int) -> None:
+        self._envs = [make_env() for _ in range(n)]
+        self.spec = self._envs[0].spec
+
+    def tick(self, starts: dict[int, int], actions: dict[int, np.ndarray]) -> tuple[dict[int, Answer], Lost]:
+        answers: dict[int, Answer] = {world: self._envs[world].reset(seed) for world, seed in starts.items()}
+        return answers | {world: self._envs[world].step(action) for world, action in actions.items()}, []
+
+    def close(self) -> None:
+        for env in self._envs:
+            env.close()
+
+
+class _Elsewhere:
+    """Worlds in worker processes, each with a row of a table in shared memory."""
+
+    def __init__(self, make_env: MakeEnv, n: int, workers: int) -> None:
+        self._make_env = make_env
+        self._shares = [range(k, n, workers) for k in range(workers)]  # world w lives in worker w % workers
+        self._memory: SharedMemory | None = None
+        self._crew = [Worker(_serve, make_env, share) for share in self._shares]
+        try:
+            described = [worker.receive() for worker in self._crew]
+        except WorkerLostError as error:
+            self.close()
+            raise RuntimeError(f"a worker {error}") from error
+        self.spec, self._record = described[0]
+        self._memory = SharedMemory(create=True, size=n * self._record.itemsize)
+        self._table: Any = np.ndarray(n, self._record, self._memory.buf)
+        for worker in self._crew:
+            worker.send((self._memory.name, n))
+
+    def tick(self, starts: dict[int, int], actions: dict[int, np.ndarray]) -> tuple[dict[int, Answer], Lost]:
+        for world, action in actions.items():
+            self._table[world]["action"] = action
+        for worker, share in zip(self._crew, self._shares, strict=True):
+            worker.send(({w: starts[w] for w in share if w in starts}, [w for w in share if w in actions]))
+        answers: dict[int, Answer] = {}
+        lost: Lost = []
+        for k, share in enumerate(self._shares):
+            try:
+                self._crew[k].receive()
+            except WorkerLostError as error:
+                lost.append((error, share))
+                self._replace(k)
+                continue
+            answers |= {w: _obs(self._table[w]) for w in share if w in starts}
+            answers |= {w: _step(self._table[w]) for w in share if w in actions}
+        return answers, lost
+
+    def close(self) -> None:
+        for worker in self._crew:
+            worker.stop()
+        if self._memory is not None:
+            self._table = None  # it points into the memory
+            self._memory.close()
+            self._memory.unlink()
+
+    def _replace(self, k: int) -> None:
+        assert self._memory is not None
+        self._crew[k].stop()
+        self._crew[k] = Worker(_serve, self._make_env, self._shares[k])
+        self._crew[k].receive()
+        self._crew[k].send((self._memory.name, len(self._table)))
+
+
+PLAIN = {"reward": np.float64, "terminated": bool, "truncated": bool, "intervened": bool, "score": np.float64}
+
+
+def _record(obs: Obs, action: int) -> np.dtype[Any]:
+    """The row of a world: what it observes, the action it is given and executes, and what it answers to it."""
+    seen = [(f"obs/{key}", value.dtype, value.shape) for key, value in obs.items()]
+    return np.dtype([*seen, ("action", np.float32, (action,)), *PLAIN.items()])
+
+
+def _serve(pipe: Connection, make_env: MakeEnv, share: range) -> None:
+    """In a worker: the worlds of its share."""
+    envs = {world: make_env() for world in share}
+    first = envs[share[0]]
+    pipe.send((first.spec, _record(first.reset(0), len(first.spec.action))))
+    name, n = pipe.recv()
+    memory = SharedMemory(name)
+    table: Any = np.ndarray(n, _record(first.reset(0), len(first.spec.action)), memory.buf)
+    while True:
+        starts, steps = pipe.recv()
+        for world, seed in starts.items():
+            _write_obs(table[world], envs[world].reset(seed))
+        for world in steps:
+            _write_step(table[world], envs[world])
+        pipe.send(None)
+
+
+def _write_obs(row: Any, obs: Obs) -> None:
+    for key, value in obs.items():
+        row[f"obs/{key}"] = value
+
+
+def _write_step(row: Any, env: Env) -> None:
+    step = env.step(row["action"].copy())
+    _write_obs(row, step.obs)
+    row["action"] = step.action
+    for key in PLAIN:
+        row[key] = getattr(step, key)
+
+
+def _obs(row: Any) -> Obs:
+    return {key[4:]: np.array(row[key]) for key in row.dtype.names if key.startswith("obs/")}
+
+
+def _step(row: Any) -> Step:
+    return Step(_obs(row), row["action"].copy(), **{key: row[key].item() for key in PLAIN})
