@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from policies.mlp import TIME_DIM, time_features
 from robot_rl.types import RobotRLError
@@ -72,7 +76,68 @@ class Conv(nn.Sequential):
     """Convolution along time, group norm, Mish."""
 
     def __init__(self, inlet: int, outlet: int, kernel: int) -> None:
-        super().__init__(nn.Conv1d(inlet, outlet, kernel, padding=kernel // 2), nn.GroupNorm(GROUPS, outlet), nn.Mish())
+        super().__init__(ShortConv(inlet, outlet, kernel), nn.GroupNorm(GROUPS, outlet), nn.Mish())
+
+
+class ShortConv(nn.Module):
+    """A convolution that keeps the length, quicker on a CPU where the series is not much longer than the kernel."""
+
+    def __init__(self, inlet: int, outlet: int, kernel: int) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(inlet * kernel)  # as nn.Conv1d begins
+        self.weight = nn.Parameter(torch.empty(kernel, inlet, outlet).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(outlet).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inlet, T) to (B, outlet, T)."""
+        kernel, T = len(self.weight), x.shape[-1]
+        if x.is_cuda or 2 * kernel <= T:
+            return functional.conv1d(x, self.weight.permute(2, 1, 0), self.bias, padding=kernel // 2)
+        if x.requires_grad:
+            y: Tensor = ByTaps.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]
+            return y
+        padded = functional.pad(x, (kernel // 2, kernel // 2)).permute(2, 0, 1)
+        taps = torch.cat([padded[tap : tap + T] for tap in range(kernel)], -1)  # (T, B, kernel * inlet)
+        return functional.linear(taps, self.weight.flatten(0, 1).t(), self.bias).permute(1, 2, 0).contiguous()
+
+
+class ByTaps(torch.autograd.Function):
+    """One matrix product for each tap of the kernel, over the steps where that tap does not fall into the padding.
+
+    PyTorch's CPU convolution multiplies the padding too: three tenths of the work for 4 steps under a kernel of 5.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # type: ignore[override]
+        """x (B, I, T), weight (K, I, O), bias (O,) to (B, O, T)."""
+        B, _, T = x.shape
+        rows = x.permute(2, 0, 1).flatten(0, 1)  # time-major: what a tap reads or writes is one block
+        y = bias.expand(T * B, -1).contiguous()
+        for tap, to, source in _taps(T, B, len(weight)):
+            y[to].addmm_(rows[source], weight[tap])
+        ctx.save_for_backward(rows, weight)
+        return y.view(T, B, -1).permute(1, 2, 0).contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+        """Of x, weight and bias."""
+        rows, weight = ctx.saved_tensors
+        B, _, T = grad.shape
+        grad = grad.permute(2, 0, 1).flatten(0, 1)
+        grad_rows, grad_weight = torch.zeros_like(rows), [torch.zeros_like(weight[0])] * len(weight)
+        for tap, to, source in _taps(T, B, len(weight)):
+            grad_rows[source].addmm_(grad[to], weight[tap].t())
+            grad_weight[tap] = rows[source].t() @ grad[to]
+        return grad_rows.view(T, B, -1).permute(1, 2, 0).contiguous(), torch.stack(grad_weight), grad.sum(0)
+
+
+def _taps(T: int, B: int, kernel: int) -> Iterator[tuple[int, slice, slice]]:
+    """Of each tap: the rows, time-major, that it adds to, and those it reads."""
+    for tap in range(kernel):
+        shift = tap - kernel // 2
+        start, end = max(0, -shift), min(T, T - shift)
+        if start < end:
+            yield tap, slice(start * B, end * B), slice((start + shift) * B, (end + shift) * B)
 
 
 class FilmBlock(nn.Module):

@@ -112,6 +112,7 @@ def collect(
     seed: int = 0,
     workers: int = 2,
     keep_failures: bool = False,
+    ray: str | None = None,
 ) -> None:
     """Let the scripted operator demonstrate a task; run again with the same store to go on.
 
@@ -123,12 +124,21 @@ def collect(
         seed: of start states and operator
         workers: processes that play episodes
         keep_failures: also keep attempts that did not succeed
+        ray: a Ray cluster that plays instead: auto, or HOST:PORT
     """
     spec = _spec(world)
     operator = partial(worlds.operator_for, spec, skill)
     operator()  # a world without an operator is refused here, not in a worker
     collecting.collect(
-        out, spec, world.build, operator, episodes=episodes, seed=seed, workers_=workers, keep_failures=keep_failures
+        out,
+        spec,
+        world.build,
+        operator,
+        episodes=episodes,
+        seed=seed,
+        workers_=workers,
+        keep_failures=keep_failures,
+        ray=ray,
     )
     print(inspecting.inspect(out))
 
@@ -248,6 +258,7 @@ def evaluate(
     seed: int = 0,
     execute: int | None = None,
     workers: int = 2,
+    ray: str | None = None,
     out: Path | None = None,
 ) -> None:
     """Play fresh start states with a policy or a refined agent.
@@ -261,6 +272,7 @@ def evaluate(
         seed: of the start states: the same seed plays the same ones with every agent
         execute: actions of each chunk that a bare policy executes; 8 where not given
         workers: processes that play
+        ray: a Ray cluster that plays instead: auto, or HOST:PORT
         out: file for the result, as JSON
     """
     loaded = checkpoints.load_agent(agent, execute)
@@ -269,7 +281,7 @@ def evaluate(
     asked = replace(asked, world=world or asked.world, arm=arm or asked.arm, cameras=())
     spec.require(_spec(asked), f"the checkpoint {agent}", f"the world {asked.world}", state_only=True)
     play = partial(checkpoints.load_agent, agent, execute)
-    result = evaluating.evaluate(asked.build, play, episodes=episodes, seed=seed, workers_=workers)
+    result = evaluating.evaluate(asked.build, play, episodes=episodes, seed=seed, workers_=workers, ray=ray)
     if out is not None:
         evaluating.write(result, out)
     print(evaluating.in_words(result))

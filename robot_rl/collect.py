@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from robot_rl import workers
+from robot_rl import cluster, vector, workers
 from robot_rl.episodes import EpisodeStore
 from robot_rl.seeds import episode_seed
 from robot_rl.types import Episode, RobotRLError, Spec
@@ -30,14 +30,24 @@ def collect(
     seed: int = 0,
     workers_: int = 1,
     keep_failures: bool = False,
+    ray: str | None = None,
 ) -> Path:
-    """Append demonstrations to the store `out` until it holds `episodes`; run again to go on after a stop."""
+    """Append demonstrations to the store `out` until it holds `episodes`; run again to go on after a stop.
+
+    With `ray`, "auto" or an address, a Ray cluster plays them instead of the workers; the store comes out the same.
+    """
+    if ray is not None:
+        cluster.connect(ray).shutdown()  # before anything is written
     with EpisodeStore.create(out, spec) as store:
         attempt = 1 + max((store.read(i, images=False).meta.get("attempt", -1) for i in range(len(store))), default=-1)
         seeds = (episode_seed("collect", seed, i) for i in itertools.count(attempt))
         progress = tqdm(total=episodes, initial=len(store), desc="collect", disable=None)
         failed_in_a_row = 0
-        with closing(workers.episodes(make_env, make_operator, seeds, workers_)) as played:
+        if ray is None:
+            play = workers.episodes(make_env, make_operator, seeds, workers_)
+        else:
+            play = cluster.episodes(vector.Share(make_env, make_operator), seeds, ray)
+        with closing(play) as played:
             while len(store) < episodes:
                 episode = next(played)
                 failed_in_a_row = 0 if episode.success else failed_in_a_row + 1

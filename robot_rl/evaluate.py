@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from robot_rl import vector
+from robot_rl import cluster, vector
 from robot_rl.runs import atomically
 from robot_rl.seeds import episode_seed
 from robot_rl.statistics import wilson
@@ -25,15 +25,20 @@ def evaluate(
     seed: int = 0,
     workers_: int = 1,
     label: str = "evaluate",
+    ray: str | None = None,
 ) -> dict[str, Any]:
     """Play the `episodes` start states of `seed`; the same for every agent, so results are paired.
 
+    With `ray`, "auto" or an address, a Ray cluster plays them instead of the workers, and the results are the same.
     Returns {"summary": ..., "episodes": [...]}; see `summary` for the figures.
     """
     if episodes < 1:
         raise RobotRLError(f"at least 1 episode is needed to evaluate, not {episodes}")
     seeds = start_states(seed, episodes)
-    played = vector.episodes(make_env, make_player, seeds, workers_)
+    if ray is None:
+        played = vector.episodes(make_env, make_player, seeds, workers_)
+    else:
+        played = cluster.episodes(vector.Share(make_env, make_player), seeds, ray)
     rows = [describe(e) for e in tqdm(played, total=episodes, desc=label, disable=None)]
     return {"summary": summary(rows), "episodes": rows}
 

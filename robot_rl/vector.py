@@ -6,6 +6,7 @@ call with it, not even by rounding (see `frozen.in_rows`). So episodes can be pl
 
 from __future__ import annotations
 
+import pickle
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
@@ -35,6 +36,23 @@ def episodes(
     worlds = _Here(make_env, n) if workers == 1 else _Elsewhere(make_env, n, min(workers, n))
     with closing(worlds):
         yield from _played(worlds, _players(make_player, n), seeds)
+
+
+class Share:
+    """Plays whole shares of seeds in this process, call after call in the same worlds. It travels to other machines."""
+
+    def __init__(self, make_env: MakeEnv, make_player: MakePlayer) -> None:
+        self._key = (make_env, make_player)
+
+    def __call__(self, seeds: Sequence[int]) -> list[Episode]:
+        """The episodes of `seeds`."""
+        if _kept.get("key") != pickle.dumps(self._key):
+            make_env, make_player = self._key
+            _kept.update(key=pickle.dumps(self._key), worlds=_Here(make_env, EACH), players=_players(make_player, EACH))
+        return list(_played(_kept["worlds"], _kept["players"], seeds))
+
+
+_kept: dict[str, Any] = {}  # a process's worlds and players, for its next share
 
 
 @dataclass
