@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
 from policies.chunk_net import BackboneConfig, ChunkNet
@@ -53,6 +52,8 @@ class DiffusionPolicy(nn.Module):
             raise RobotRLError(f"DDIM steps must lie in 1..{config.train_steps} (train_steps), not {config.steps}")
         self.spec, self.config, self.horizon, self.n_obs = spec, config, config.horizon, config.n_obs
         self.net = ChunkNet(spec, config.backbone, config.horizon, config.n_obs)
+        from diffusers import DDIMScheduler  # here, because it takes two seconds that other policies need not wait
+
         self.scheduler: Any = DDIMScheduler(  # its methods are made at run time
             config.train_steps,
             beta_schedule="squaredcos_cap_v2",

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from diffusers.optimization import get_cosine_schedule_with_warmup
-from diffusers.training_utils import EMAModel
 from tqdm import trange
 
 from robot_rl.chunks import Windows
@@ -112,6 +110,9 @@ class Trainer:
     """A policy in training: weights, their average, optimiser, schedule and the order of the batches."""
 
     def __init__(self, policy_config: PolicyConfig, config: PretrainConfig, spec: Spec, windows: Windows) -> None:
+        from diffusers.optimization import get_cosine_schedule_with_warmup  # here, because it takes two seconds
+        from diffusers.training_utils import EMAModel
+
         _require_possible(config)
         torch.manual_seed(config.seed)
         self.config, self.windows, self.step = config, windows, 0

@@ -14,7 +14,7 @@ from policies.flow import FlowConfig
 from policies.mlp import MlpConfig
 from policies.normalizer import Normalizer
 from policies.transformer import TransformerConfig
-from policies.unet import UnetConfig
+from policies.unet import ShortConv, UnetConfig
 from robot_rl.chunks import Windows
 from robot_rl.rollout import rollout
 from robot_rl.types import Channel, RobotRLError
@@ -111,6 +111,21 @@ def test_ddim_recovers_a_single_possible_chunk():
 
 
 @settings(max_examples=50, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 4), st.integers(1, 24), st.sampled_from([1, 3, 5, 7]))
+@settings(max_examples=60, deadline=None)
+def test_the_short_convolution_is_pytorchs_with_its_gradients(batch, inlet, outlet, length, kernel):
+    conv = ShortConv(inlet, outlet, kernel).double()
+    x = torch.randn(batch, inlet, length, dtype=torch.float64)
+    theirs = torch.nn.functional.conv1d(x, conv.weight.permute(2, 1, 0), conv.bias, padding=kernel // 2)
+    torch.testing.assert_close(conv(x), theirs)  # as in sampling
+    torch.testing.assert_close(conv(x.clone().requires_grad_()), theirs)  # as in training
+    x.requires_grad_()
+    weights, direction = (x, conv.weight, conv.bias), torch.randn_like(theirs)
+    mine = torch.autograd.grad(conv(x), weights, direction)
+    theirs = torch.nn.functional.conv1d(x, conv.weight.permute(2, 1, 0), conv.bias, padding=kernel // 2)
+    torch.testing.assert_close(mine, torch.autograd.grad(theirs, weights, direction))
+
+
 @given(st.integers(0, 2**32 - 1), st.floats(1e-3, 1e3))
 def test_normaliser_inverts_and_maps_the_data_into_the_unit_box(seed, scale):
     channels = tuple(Channel(f"c{i}", "m", -2 * scale, 2 * scale) for i in range(3))
