@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN := .venv/bin
 export MUJOCO_GL ?= egl
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 
 demo: .venv/.ready  ## demonstrations in, a better policy out: about 15 minutes on 2 cores
 	$(RUN)/robot-rl demo --out runs/demo
@@ -16,6 +16,10 @@ check: .venv/.ready  ## style and types
 	$(RUN)/ruff format --check .
 	$(RUN)/ruff check .
 	$(RUN)/mypy
+
+bench: .venv/.ready  ## speeds beside those of peers, in a table and in bench.json
+	$(RUN)/python -m pip install --quiet --constraint constraints.txt stable-baselines3==2.9.2 "pandas<2.3"
+	OMP_NUM_THREADS=1 $(RUN)/python tests/benchmarks/bench.py
 
 .venv/.ready: constraints.txt pyproject.toml .ci/require_system.py
 	$(PYTHON) .ci/require_system.py

@@ -6,10 +6,14 @@ end of each episode, so a run that was killed continues as if it had not been.
 
 from __future__ import annotations
 
+import io
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
+from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,7 @@ from robot_rl.rollout import rollout
 from robot_rl.runs import Run
 from robot_rl.seeds import episode_seed
 from robot_rl.types import Agent, Env, Episode, Metrics, RobotRLError
+from robot_rl.workers import Losses, MakeEnv, Worker, WorkerLostError
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class RefineConfig:
     """update-to-data ratio: gradient steps for each control step"""
     threads: int = 2
     """CPU threads of learning; the result depends on it in the last bits"""
+    overlap: bool = False
+    """play the next episode in a second process while learning from the last: it acts as learned one episode earlier"""
     seed: int = 0
     """of the start states, the exploration, the initial weights and the batches"""
 
@@ -65,8 +72,10 @@ def refine(
         agent = make_agent()
         source = EpisodeStore.open(demos)
         source.spec.require(env.spec, f"the store {demos}", "the world", state_only=True)
-        with EpisodeStore.create(run.path / "episodes", env.spec) as store:
+        with EpisodeStore.create(run.path / "episodes", env.spec) as store, ExitStack() as stack:
             practice = Practice(env, agent, config, store, _labelled(agent, source))
+            if config.overlap:
+                practice.ahead = stack.enter_context(closing(Ahead(make_env, make_agent)))
             practice.resume(run)
             practice.go(run)
         save(agent, run.path / "agent.pt")
@@ -79,12 +88,14 @@ class Practice:
     def __init__(self, env: Env, agent: Agent, config: RefineConfig, store: EpisodeStore, demos: list[Episode]) -> None:
         self.env, self.agent, self.config, self.store = env, agent, config, store
         self.replay, self.steps, self.updates = Replay(), 0, 0
+        self.ahead: Ahead | None = None
+        self.acting: dict[str, Any] | None = None  # with `ahead`: the agent that plays the next episode
         for demo in demos:
             self.replay.demos.add(demo)
 
     def resume(self, run: Run) -> None:
         """Go back to the last save: what was played after it is played again, and comes out the same."""
-        state = run.load() or {"episodes": 0, "steps": 0, "updates": 0, "agent": None}
+        state = run.load() or {"episodes": 0, "steps": 0, "updates": 0, "agent": None, "acting": None}
         if len(self.store) < state["episodes"]:
             raise RobotRLError(f"{self.store.path} has lost episodes: {state['episodes']} were saved. Start a new run.")
         self.store.truncate(state["episodes"])
@@ -93,15 +104,22 @@ class Practice:
         self.steps, self.updates = state["steps"], state["updates"]
         if state["agent"] is not None:
             self.agent.load_state_dict(state["agent"])
+        self.acting = state["acting"]
         run.rewind(self.steps)
 
     def go(self, run: Run) -> None:
         """Practise until the configured number of steps is reached."""
         progress = tqdm(total=self.config.steps, initial=self.steps, desc="refine", disable=None)
+        if self.ahead is not None:
+            self.ahead.start(self.acting or self.agent.state_dict(), self._seed(len(self.store)))
         while self.steps < self.config.steps:
             index = len(self.store)
-            seed = episode_seed("refine", self.config.seed, index)
-            episode = rollout(self.env, self.agent, explore=True, seed=seed)
+            if self.ahead is None:
+                episode = rollout(self.env, self.agent, explore=True, seed=self._seed(index))
+            else:
+                episode = self.ahead.receive()
+                self.acting = deepcopy(self.agent.state_dict())
+                self.ahead.start(self.acting, self._seed(index + 1))
             self.store.append(episode)
             self.replay.online.add(episode)
             self.steps += len(episode)
@@ -111,10 +129,13 @@ class Practice:
             progress.update(len(episode))
         progress.close()
 
+    def _seed(self, index: int) -> int:
+        return episode_seed("refine", self.config.seed, index)
+
     def state_dict(self) -> dict[str, Any]:
         """Everything but the episodes, which have their own store."""
         counters = {"episodes": len(self.store), "steps": self.steps, "updates": self.updates}
-        return {**counters, "agent": self.agent.state_dict()}
+        return {**counters, "agent": self.agent.state_dict(), "acting": self.acting}
 
     def _learn(self) -> Metrics:
         """The gradient steps that the update-to-data ratio owes; the means of what they report."""
@@ -126,6 +147,48 @@ class Practice:
                 seen[key].append(value)
         self.updates = max(owed, self.updates)
         return {"updates": float(self.updates), **{key: float(np.mean(values)) for key, values in seen.items()}}
+
+
+class Ahead:
+    """A second process that plays while the first one learns."""
+
+    def __init__(self, make_env: MakeEnv, make_agent: Callable[[], Agent]) -> None:
+        self._replacement = partial(Worker, _play, make_env, make_agent)
+        self._worker, self._losses = self._replacement(), Losses()
+        self._asked: tuple[bytes, int] = (b"", 0)
+
+    def start(self, acting: dict[str, Any], seed: int) -> None:
+        """Begin the episode of `seed`, played by an agent in the state `acting`."""
+        packed = io.BytesIO()  # a state sent as it is would be shared, and go on learning
+        torch.save(acting, packed)
+        self._asked = (packed.getvalue(), seed)
+        self._worker.send(self._asked)
+
+    def receive(self) -> Episode:
+        """The episode; a lost process is replaced, and plays it again."""
+        while True:
+            try:
+                episode: Episode = self._worker.receive()
+                return episode
+            except WorkerLostError as error:
+                self._losses.note([self._asked[1]], error)
+                self._worker.stop()
+                self._worker = self._replacement()
+                self._worker.send(self._asked)
+
+    def close(self) -> None:
+        """End the process."""
+        self._worker.stop()
+
+
+def _play(pipe: Connection, make_env: MakeEnv, make_agent: Callable[[], Agent]) -> None:
+    torch.set_num_threads(1)
+    agent = make_agent()
+    with closing(make_env()) as env:
+        while True:
+            acting, seed = pipe.recv()
+            agent.load_state_dict(torch.load(io.BytesIO(acting), weights_only=True))
+            pipe.send(rollout(env, agent, explore=True, seed=seed))
 
 
 def _labelled(agent: Agent, source: EpisodeStore) -> list[Episode]:

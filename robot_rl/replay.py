@@ -15,10 +15,11 @@ class Table:
     """The steps of many episodes, one row an observation: T + 1 rows an episode of T actions.
 
     The last row of an episode is only ever a successor: its action is empty, but its observation and extras are
-    there, so a time-out can bootstrap from them.
+    there, so a time-out can bootstrap from them. `images` keeps those too; else they stay on disk.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, images: bool = False) -> None:
+        self._images = images
         self._columns: dict[str, np.ndarray] = {}  # each (capacity, ...)
         self._rows = 0
         self._starts = np.zeros(0, np.int64)  # rows that start a transition
@@ -29,7 +30,7 @@ class Table:
         return len(self._starts)
 
     def add(self, episode: Episode) -> None:
-        """Append an episode whole; images stay on disk."""
+        """Append an episode whole."""
         T = len(episode)
         rows = {
             "state": episode.obs["state"],
@@ -38,6 +39,7 @@ class Table:
             "end": np.full(T + 1, self._rows + T, np.int64),
             "bootstrap": np.full(T + 1, not episode.terminated, np.float32),
             **{f"extra/{key}": value for key, value in episode.extras.items()},
+            **{key: value for key, value in episode.obs.items() if self._images and key.startswith("image/")},
         }
         if self._columns and set(rows) != set(self._columns):
             raise RobotRLError(f"episodes of one replay must agree: {sorted(rows)} against {sorted(self._columns)}")
@@ -51,9 +53,9 @@ class Table:
     def sample(self, size: int, n_step: int, gamma: float, generator: torch.Generator) -> Batch:
         """`size` n-step transitions, uniformly.
 
-        "state", "action", "extra/*" at t; "next/state", "next/extra/*" at t + m; "reward" (B,), the sum over k < m of
-        gamma^k r; "discount" (B,), gamma^m, or 0 past a success. m is n_step, less at an episode's end: time-outs
-        bootstrap there, success does not.
+        "state", "action", "extra/*" at t; "next/state", "next/extra/*" at t + m; images, uint8, likewise; "reward"
+        (B,), the sum over k < m of gamma^k r; "discount" (B,), gamma^m, or 0 past a success. m is n_step, less at an
+        episode's end: time-outs bootstrap there, success does not.
         """
         if not len(self):
             raise RobotRLError("the replay is empty: record or collect episodes before learning from them")
@@ -69,9 +71,10 @@ class Table:
             "reward": rewards @ (gamma**steps),
             "discount": gamma ** (then - at) * bootstrap,
         }
-        for key in ["state", *(k for k in self._columns if k.startswith("extra/"))]:
+        for key in ["state", *(k for k in self._columns if k.startswith(("extra/", "image/")))]:
             batch[key], batch[f"next/{key}"] = self._columns[key][at], self._columns[key][then]
-        return {key: torch.from_numpy(np.asarray(value, np.float32)) for key, value in batch.items()}
+        kinds = {key: np.uint8 if "image/" in key else np.float32 for key in batch}
+        return {key: torch.from_numpy(np.asarray(value, kinds[key])) for key, value in batch.items()}
 
     def _reserve(self, key: str, value: np.ndarray) -> None:
         """Room for one more episode; capacity doubles, so that appending stays linear."""
@@ -86,8 +89,8 @@ class Table:
 class Replay:
     """Demonstrations and online episodes side by side (RLPD, 2302.02948: each gradient step sees half of both)."""
 
-    def __init__(self) -> None:
-        self.demos, self.online = Table(), Table()
+    def __init__(self, images: bool = False) -> None:
+        self.demos, self.online = Table(images), Table(images)
 
     def sample(self, size: int, demo_share: float, n_step: int, gamma: float, generator: torch.Generator) -> Batch:
         """Of `size` transitions, a share of `demo_share` comes from the demonstrations. See `Table.sample`."""

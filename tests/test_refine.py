@@ -9,6 +9,8 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,9 @@ from sim.toy import ToyEnv
 CONFIG = RefineConfig(steps=700, base_steps=150, first_updates=40, utd=1, threads=1)
 AGENT = ResidualConfig(execute=4, heads=3, width=32, batch=32, critic_only=60, actor_every=2)
 RUN = """
-import sys, torch
+import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from policies import checkpoint
 from policies.flow import FlowConfig
@@ -35,16 +39,20 @@ from robot_rl.checkpoints import save_agent
 from robot_rl.pretrain import PretrainConfig, pretrain
 from robot_rl.refine import refine
 from sim.toy import ToyEnv
-from tests.test_refine import AGENT, CONFIG
+from tests.test_refine import AGENT, CONFIG, built
 verb, out, demos, base = sys.argv[1], *map(Path, sys.argv[2:])
-if verb == "refine":
-    policy = checkpoint.load(base)
-    refine(out, demos, ToyEnv, lambda: AGENT.build(policy), CONFIG, {"agent": AGENT}, save_agent)
+if verb.startswith("refine"):
+    config = replace(CONFIG, overlap=verb == "refine overlapped")
+    refine(out, demos, ToyEnv, partial(built, base), config, {"agent": AGENT}, save_agent)
 else:
     config = PretrainConfig(steps=400, warmup=20, batch=32, save_every=25)
     pretrain(out, demos, FlowConfig(horizon=8, backbone=MlpConfig(32, 1, dropout=0.1)), config, checkpoint.save)
 """
 ROOT = Path(__file__).parents[1]
+
+
+def built(policy):
+    return AGENT.build(checkpoint.load(policy))
 
 
 def start(verb, out, demos, base):
@@ -61,7 +69,7 @@ def same(first, second):
     return torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second
 
 
-@pytest.mark.parametrize("verb", ["pretrain", "refine"])
+@pytest.mark.parametrize("verb", ["pretrain", "refine", "refine overlapped"])
 def test_a_run_killed_at_random_moments_equals_the_straight_run(verb, toy_demos, toy_policy, tmp_path):
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     assert start(verb, straight, toy_demos, toy_policy).wait() == 0
@@ -82,7 +90,7 @@ def test_a_run_killed_at_random_moments_equals_the_straight_run(verb, toy_demos,
     assert (straight / "metrics.jsonl").read_text() == (killed / "metrics.jsonl").read_text()
     ends = [torch.load(run / "checkpoint.pt", weights_only=True) for run in (straight, killed)]
     assert same(*ends)
-    if verb == "refine":
+    if verb.startswith("refine"):
         stores = [EpisodeStore.open(run / "episodes") for run in (straight, killed)]
         assert len(stores[0]) == len(stores[1]) == ends[0]["episodes"]
         for first, second in zip(*stores, strict=True):
@@ -109,6 +117,20 @@ def test_gradient_steps_are_the_update_to_data_ratio_times_steps(finished):
         due = 0 if row["step"] < CONFIG.base_steps else CONFIG.first_updates + row["step"] - CONFIG.base_steps
         assert row["updates"] == due
     assert rows[-1]["step"] >= CONFIG.steps > rows[-2]["step"]
+
+
+def test_overlapped_practice_acts_as_learned_one_episode_earlier(finished, toy_demos, toy_policy, tmp_path):
+    config = replace(CONFIG, overlap=True)
+    refine(tmp_path / "run", toy_demos, ToyEnv, partial(built, toy_policy), config, {"agent": AGENT}, save_agent)
+    inline, overlapped = (EpisodeStore.open(run / "episodes") for run in (finished, tmp_path / "run"))
+    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    learned = next(i for i, row in enumerate(rows) if row["updates"])  # by the end of this episode
+    for i in range(learned + 1):
+        np.testing.assert_array_equal(inline[i].action, overlapped[i].action)
+    assert not np.array_equal(inline[learned + 1].action, overlapped[learned + 1].action), "still the warm-up's noise"
+    late = overlapped[learned + 1]
+    difference = np.abs(late.action - np.clip(late.extras["base_action"][:-1], -1, 1))
+    assert 0 < difference.max() <= AGENT.warm_up_noise + 1e-6
 
 
 def test_only_the_base_acts_before_the_first_update(finished):

@@ -82,3 +82,17 @@ def test_empty_and_unlike_episodes_are_refused():
     other.extras = {}
     with pytest.raises(RobotRLError, match="must agree"):
         table.add(other)
+
+
+def test_images_are_kept_where_asked_for_and_stay_bytes():
+    episode = chain(9, success=True)
+    episode.obs["image/eye"] = np.arange(10, dtype=np.uint8).repeat(12).reshape(10, 2, 2, 3)
+    without, table = Table(), Table(images=True)
+    for t in (without, table):
+        t.add(episode)
+        t.add(episode)
+    assert not any("image" in key for key in without.sample(2, 1, GAMMA, torch.Generator()))
+    batch = table.sample(64, 3, GAMMA, torch.Generator().manual_seed(0))
+    assert batch["image/eye"].dtype == torch.uint8 and batch["image/eye"].shape == (64, 2, 2, 3)
+    assert torch.equal(batch["image/eye"][:, 0, 0, 0].float(), batch["state"][:, 0])
+    assert torch.equal(batch["next/image/eye"][:, 1, 1, 2].float(), batch["next/state"][:, 0])
