@@ -41,8 +41,8 @@ DEMOS = {
         policy=FlowConfig(backbone=MlpConfig(width=256, depth=2)),
         agent=ResidualConfig(scale=0.5, width=128, critic_only=5000),
         pretrain=PretrainConfig(steps=1500, batch=128, warmup=200),
-        # UTD 2, half the default, keeps the whole demo within 20 minutes on 2 cores.
-        refine=RefineConfig(steps=18_000, base_steps=5000, first_updates=5000, utd=2, threads=1),
+        # UTD 2, half the default, keeps the whole demo within minutes on 2 cores.
+        refine=RefineConfig(steps=18_000, base_steps=5000, first_updates=5000, utd=2),
         demonstrations=14,
         skill=0.4,
     ),
