@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from robot_rl.rollout import Loop, play
-from robot_rl.types import Env, Episode, Obs, Player, Spec, Step
+from robot_rl.types import Env, Episode, Obs, Player, RobotRLError, Spec, Step
 from robot_rl.workers import Losses, MakeEnv, MakePlayer, Worker, WorkerLostError, require_workers
 
 ROWS = 8  # rows of a policy call; it fixes the rounding, so it is no option
@@ -166,13 +166,12 @@ class _Elsewhere:
         self._memory: SharedMemory | None = None
         self._crew = [Worker(_serve, make_env, share) for share in self._shares]
         try:
-            described = [worker.receive() for worker in self._crew]
-        except WorkerLostError as error:
+            self.spec, record = [self._described(worker) for worker in self._crew][0]
+        except BaseException:
             self.close()
-            raise RuntimeError(f"a worker {error}") from error
-        self.spec, self._record = described[0]
-        self._memory = SharedMemory(create=True, size=n * self._record.itemsize)
-        self._table: Any = np.ndarray(n, self._record, self._memory.buf)
+            raise
+        self._memory = SharedMemory(create=True, size=n * record.itemsize)
+        self._table: Any = np.ndarray(n, record, self._memory.buf)
         for worker in self._crew:
             worker.send((self._memory.name, n))
 
@@ -206,8 +205,19 @@ class _Elsewhere:
         assert self._memory is not None
         self._crew[k].stop()
         self._crew[k] = Worker(_serve, self._make_env, self._shares[k])
-        self._crew[k].receive()
+        self._described(self._crew[k])
         self._crew[k].send((self._memory.name, len(self._table)))
+
+    @staticmethod
+    def _described(worker: Worker) -> tuple[Spec, np.dtype[Any]]:
+        """What a fresh worker says of its worlds."""
+        try:
+            described: tuple[Spec, np.dtype[Any]] = worker.receive()
+            return described
+        except WorkerLostError as error:
+            raise RobotRLError(
+                f"a worker {error}, while it built its worlds. Use --workers 1 to see it happen."
+            ) from error
 
 
 PLAIN = {"reward": np.float64, "terminated": bool, "truncated": bool, "intervened": bool, "score": np.float64}

@@ -151,6 +151,15 @@ def test_what_the_user_can_mend_is_told_as_it_is(play):
         play(refused)
 
 
+def stillborn() -> ToyEnv:
+    os._exit(9)
+
+
+def test_a_worker_that_dies_before_it_has_a_world_is_told(play):
+    with pytest.raises(RobotRLError, match="died.*Use --workers 1"):
+        play(stillborn)
+
+
 def test_senseless_numbers_of_workers_are_told(toy_policy):
     with pytest.raises(RobotRLError, match="at least 1 worker"):
         list(workers.episodes(ToyEnv, ToyOperator, SEEDS, 0))
