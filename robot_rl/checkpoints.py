@@ -8,17 +8,17 @@ import torch
 
 from policies import checkpoint as policy_file
 from robot_rl import configs
+from robot_rl.agents.dsrl import Dsrl, DsrlConfig
 from robot_rl.agents.frozen import Frozen, FrozenConfig
 from robot_rl.agents.residual import Residual, ResidualConfig
 from robot_rl.runs import atomically, read_torch
 from robot_rl.types import RobotRLError
 
-AgentConfig = FrozenConfig | ResidualConfig
-KNOWN = (FrozenConfig, ResidualConfig)
+KNOWN = (FrozenConfig, ResidualConfig, DsrlConfig)
 FORMAT = 1
 
 
-def save_agent(agent: Frozen | Residual, path: Path) -> None:
+def save_agent(agent: Frozen | Residual | Dsrl, path: Path) -> None:
     """Write an agent, base policy included, atomically."""
     data = {
         "robot_rl_agent": FORMAT,
@@ -29,7 +29,7 @@ def save_agent(agent: Frozen | Residual, path: Path) -> None:
     atomically(Path(path), lambda part: torch.save(data, part))
 
 
-def load_agent(path: Path, execute: int | None = None) -> Frozen | Residual:
+def load_agent(path: Path, execute: int | None = None) -> Frozen | Residual | Dsrl:
     """The agent in a file or in a run's folder; a bare policy is played frozen, `execute` actions of each chunk."""
     path = _file(Path(path))
     data = read_torch(path)

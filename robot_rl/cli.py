@@ -23,6 +23,7 @@ from robot_rl import evaluate as evaluating
 from robot_rl import inspect as inspecting
 from robot_rl import pretrain as pretraining
 from robot_rl import refine as refining
+from robot_rl.agents.dsrl import DsrlConfig
 from robot_rl.agents.residual import ResidualConfig
 from robot_rl.demo import DemoConfig, Parts
 from robot_rl.episodes import EpisodeStore
@@ -34,15 +35,16 @@ from sim import worlds
 from sim.worlds import WorldConfig
 
 Flat = arg(name="")  # the fields of a config without a prefix
+Refiner = Annotated[ResidualConfig, subcommand("residual")] | Annotated[DsrlConfig, subcommand("dsrl")]
 Choice = Annotated[FlowConfig, subcommand("flow")] | Annotated[DiffusionConfig, subcommand("diffusion")]
 
 DEMOS = {
     "robosuite:Lift": DemoConfig(
         policy=FlowConfig(backbone=MlpConfig(width=256, depth=2)),
-        agent=ResidualConfig(scale=0.5, width=128, critic_only=5000),
+        agent=ResidualConfig(scale=0.5, width=128, heads=5, critic_only=5000),
         pretrain=PretrainConfig(steps=1500, batch=128, warmup=200),
-        # UTD 2, half the default, keeps the whole demo within minutes on 2 cores.
-        refine=RefineConfig(steps=18_000, base_steps=5000, first_updates=5000, utd=2),
+        # UTD 2 and 5 heads, half the defaults, keep the whole demo within minutes on 2 cores.
+        refine=RefineConfig(steps=30_000, base_steps=5000, first_updates=5000, utd=2),
         demonstrations=14,
         skill=0.4,
     ),
@@ -217,19 +219,19 @@ def refine(
     out: Path,
     policy: Path,
     demos: Path,
-    agent: Annotated[ResidualConfig, arg(name="residual")] = ResidualConfig(),
+    agent: Refiner = ResidualConfig(),
     config: Annotated[RefineConfig, Flat] = RefineConfig(),
     evaluate: int = 100,
     videos: int = 3,
     workers: int = 2,
 ) -> None:
-    """Let a policy practise, corrected by residual off-policy RL; the same folder resumes.
+    """Let a policy practise, corrected by residual RL or steered by its noise (dsrl); the same folder resumes.
 
     Args:
         out: folder of the run
         policy: the base: a policy's file, or the folder of its pretrain run
         demos: the store of demonstrations to learn from beside practice
-        agent: the residual's settings
+        agent: how it is refined
         config: how to practise
         evaluate: start states on which base and refined are compared at the end; 0: none
         videos: of those, how many to film side by side
@@ -293,7 +295,7 @@ def _spec(world: WorldConfig) -> Spec:
     return env.spec
 
 
-def _fresh_agent(config: ResidualConfig, policy: Path) -> Agent:
+def _fresh_agent(config: ResidualConfig | DsrlConfig, policy: Path) -> Agent:
     return config.build(checkpoint.load(policy))
 
 

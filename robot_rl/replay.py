@@ -36,6 +36,7 @@ class Table:
             "state": episode.obs["state"],
             "action": np.concatenate([episode.action, np.zeros_like(episode.action[:1])]),
             "reward": np.append(episode.reward, np.float32(0)),
+            "begin": np.full(T + 1, self._rows, np.int64),
             "end": np.full(T + 1, self._rows + T, np.int64),
             "bootstrap": np.full(T + 1, not episode.terminated, np.float32),
             **{f"extra/{key}": value for key, value in episode.extras.items()},
@@ -50,12 +51,15 @@ class Table:
         self._rows += T + 1
         self.episodes += 1
 
-    def sample(self, size: int, n_step: int, gamma: float, generator: torch.Generator) -> Batch:
+    def sample(self, size: int, n_step: int, gamma: float, generator: torch.Generator, *, history: int = 0) -> Batch:
         """`size` n-step transitions, uniformly.
 
         "state", "action", "extra/*" at t; "next/state", "next/extra/*" at t + m; images, uint8, likewise; "reward"
         (B,), the sum over k < m of gamma^k r; "discount" (B,), gamma^m, or 0 past a success. m is n_step, less at an
         episode's end: time-outs bootstrap there, success does not.
+
+        With `history`, what a critic of chunks needs too: "history" and "next/history" (B, history, S), newest last,
+        and "chunk" (B, n_step, A), the actions executed from t on; an episode's last one is repeated past its end.
         """
         if not len(self):
             raise RobotRLError("the replay is empty: record or collect episodes before learning from them")
@@ -73,6 +77,13 @@ class Table:
         }
         for key in ["state", *(k for k in self._columns if k.startswith(("extra/", "image/")))]:
             batch[key], batch[f"next/{key}"] = self._columns[key][at], self._columns[key][then]
+        if history:
+            back = np.arange(1 - history, 1)
+            for key, rows in (("history", at), ("next/history", then)):
+                batch[key] = self._columns["state"][
+                    np.maximum(rows[:, None] + back, self._columns["begin"][at][:, None])
+                ]
+            batch["chunk"] = self._columns["action"][np.minimum(at[:, None] + steps, end[:, None] - 1)]
         kinds = {key: np.uint8 if "image/" in key else np.float32 for key in batch}
         return {key: torch.from_numpy(np.asarray(value, kinds[key])) for key, value in batch.items()}
 
@@ -92,11 +103,20 @@ class Replay:
     def __init__(self, images: bool = False) -> None:
         self.demos, self.online = Table(images), Table(images)
 
-    def sample(self, size: int, demo_share: float, n_step: int, gamma: float, generator: torch.Generator) -> Batch:
+    def sample(
+        self,
+        size: int,
+        demo_share: float,
+        n_step: int,
+        gamma: float,
+        generator: torch.Generator,
+        *,
+        history: int = 0,
+    ) -> Batch:
         """Of `size` transitions, a share of `demo_share` comes from the demonstrations. See `Table.sample`."""
         n_demos = round(size * demo_share)
         parts = [
-            table.sample(n, n_step, gamma, generator)
+            table.sample(n, n_step, gamma, generator, history=history)
             for table, n in ((self.demos, n_demos), (self.online, size - n_demos))
             if n > 0
         ]

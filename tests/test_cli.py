@@ -53,9 +53,9 @@ def test_collect_goes_on_where_it_stopped_and_workers_change_nothing(store, tmp_
 def test_the_whole_path_ends_in_a_report(store, base, tmp_path, capsys):
     run = tmp_path / "refined"
     practice = ("--steps", 300, "--base-steps", 100, "--first-updates", 20, "--utd", 1, "--threads", 1)
-    agent = ("--residual.heads", 3, "--residual.width", 32, "--residual.batch", 32, "--residual.critic-only", 20)
+    agent = ("agent:residual", "--agent.heads", 3, "--agent.width", 32, "--agent.batch", 32, "--agent.critic-only", 20)
     ends = ("--evaluate", 6, "--videos", 1, "--workers", 1)
-    assert call("refine", "--out", run, "--policy", base, "--demos", store, *practice, *agent, *ends) == 0
+    assert call("refine", "--out", run, "--policy", base, "--demos", store, *practice, *ends, *agent) == 0
     page = (run / "report.html").read_text()
     assert page.count("data:image/png;base64,") >= 3 and "data:video/mp4;base64," in page
     assert "http://" not in page and "https://" not in page

@@ -96,3 +96,24 @@ def test_images_are_kept_where_asked_for_and_stay_bytes():
     assert batch["image/eye"].dtype == torch.uint8 and batch["image/eye"].shape == (64, 2, 2, 3)
     assert torch.equal(batch["image/eye"][:, 0, 0, 0].float(), batch["state"][:, 0])
     assert torch.equal(batch["next/image/eye"][:, 1, 1, 2].float(), batch["next/state"][:, 0])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 12), st.booleans()), min_size=1, max_size=4), st.integers(1, 6), st.integers(1, 4)
+)
+def test_a_chunk_is_what_was_executed_and_histories_stay_in_their_episode(episodes, h, To):
+    table, ends, offset = Table(), {}, 0
+    for T, success in episodes:
+        table.add(chain(T, success=success, offset=offset))
+        ends |= {offset + t: (offset, offset + T) for t in range(T)}
+        offset += T + 1
+    batch = table.sample(200, h, GAMMA, torch.Generator().manual_seed(0), history=To)
+    assert batch["chunk"].shape == (200, h, 1) and batch["history"].shape == batch["next/history"].shape == (200, To, 1)
+    for i in range(200):
+        now, then = int(batch["state"][i]), int(batch["next/state"][i])
+        begin, end = ends[now]
+        assert batch["history"][i, :, 0].tolist() == [max(now + k, begin) for k in range(1 - To, 1)]
+        assert batch["next/history"][i, :, 0].tolist() == [max(then + k, begin) for k in range(1 - To, 1)]
+        expected = [min(now + k, end - 1) / 1000 for k in range(h)]
+        np.testing.assert_allclose(batch["chunk"][i, :, 0], expected, rtol=1e-5)

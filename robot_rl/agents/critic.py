@@ -1,4 +1,4 @@
-"""The networks of off-policy learners: a vectorised ensemble of LayerNorm critics, and a LayerNorm MLP.
+"""What off-policy learners share: a vectorised ensemble of LayerNorm critics, a LayerNorm MLP, and the gradient step.
 
 REDQ (Chen et al. 2021, 2101.05982) draws a random pair of heads for each target; LayerNorm bounds the extrapolation
 of the values (RLPD, 2302.02948).
@@ -65,3 +65,12 @@ def layer_norm_mlp(inlet: int, width: int, outlet: int) -> nn.Sequential:
         nn.ReLU(),
         last,
     )
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step down `loss`, with gradients of at most norm 1, for the optimiser's own weights and no others."""
+    weights = optimizer.param_groups[0]["params"]
+    optimizer.zero_grad()
+    loss.backward(inputs=weights)  # an actor's loss passes through the critic without touching its gradients
+    torch.nn.utils.clip_grad_norm_(weights, 1.0)
+    optimizer.step()

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robot_rl.agents.critic import CriticEnsemble, layer_norm_mlp
+from robot_rl.agents.critic import CriticEnsemble, descend, layer_norm_mlp
 from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows
 from robot_rl.replay import Batch, Replay
 from robot_rl.types import Decision, Episode, Metrics, Obs, Policy, RobotRLError
@@ -172,7 +172,7 @@ class Residual:
         target = self._td_target(batch)
         q = self.critic(batch["state"], batch["action"])  # (E, B)
         loss = (q - target).square().mean()
-        _descend(self.critic_optimizer, loss)
+        descend(self.critic_optimizer, loss)
         return {"critic_loss": loss.item(), "q": q.mean().item()}
 
     @torch.no_grad()
@@ -192,7 +192,7 @@ class Residual:
         full = full + (full.clamp(-1.0, 1.0) - full).detach()  # straight through the clip
         cost = (residual / self.config.scale).square().mean() if self.config.scale else 0.0
         loss = self.config.penalty * cost - self.critic(batch["state"], full).mean()
-        _descend(self.actor_optimizer, loss)
+        descend(self.actor_optimizer, loss)
         return {"actor_loss": loss.item(), "residual": residual.abs().mean().item()}
 
     def _residual(self, state: Tensor, base: Tensor) -> Tensor:
@@ -205,11 +205,3 @@ class Residual:
 
 
 LEARNED = ("actor", "critic", "target", "actor_optimizer", "critic_optimizer")
-
-
-def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    weights = optimizer.param_groups[0]["params"]
-    optimizer.zero_grad()
-    loss.backward(inputs=weights)  # the actor's loss passes through the critic without touching its gradients
-    torch.nn.utils.clip_grad_norm_(weights, 1.0)
-    optimizer.step()
