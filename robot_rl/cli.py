@@ -41,7 +41,7 @@ Choice = Annotated[FlowConfig, subcommand("flow")] | Annotated[DiffusionConfig, 
 DEMOS = {
     "robosuite:Lift": DemoConfig(
         policy=FlowConfig(backbone=MlpConfig(width=256, depth=2)),
-        agent=ResidualConfig(scale=0.5, width=128, heads=5, critic_only=5000),
+        agent=ResidualConfig(scale=0.5, gripper_scale=1.5, width=128, heads=5, critic_only=5000),
         pretrain=PretrainConfig(steps=1500, batch=128, warmup=200),
         # UTD 2 and 5 heads, half the defaults, keep the whole demo within minutes on 2 cores.
         refine=RefineConfig(steps=30_000, base_steps=5000, first_updates=5000, utd=2),

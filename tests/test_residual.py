@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from policies import checkpoint
+from policies.flow import FlowConfig
+from policies.mlp import MlpConfig
 from robot_rl.agents.critic import CriticEnsemble
 from robot_rl.agents.frozen import Frozen, FrozenConfig
 from robot_rl.agents.residual import Residual
@@ -20,7 +22,7 @@ from robot_rl.evaluate import evaluate
 from robot_rl.refine import refine
 from robot_rl.replay import Replay
 from robot_rl.rollout import rollout
-from robot_rl.types import RobotRLError
+from robot_rl.types import Channel, RobotRLError
 from sim.toy import ToyEnv, ToyOperator
 
 SMALL = DEMOS["toy"].agent
@@ -63,6 +65,18 @@ def test_the_residual_stays_within_its_scale_and_the_action_within_the_box(polic
     assert np.abs(episode.action - base).max() <= 0.2 + 1e-6
     assert np.abs(episode.action).max() <= 1.0
     assert np.abs(episode.action - base).max() > 0.19
+
+
+def test_a_gripper_has_a_scale_of_its_own_that_can_turn_its_command():
+    toy = ToyEnv().spec
+    spec = replace(toy, action=(toy.action[0], Channel("gripper", "1", -1.0, 1.0)))
+    policy = FlowConfig(horizon=4, backbone=MlpConfig(16, 1)).build(spec)
+    policy.fit(np.random.default_rng(0).normal(size=(50, 4)), np.array([[-1.0, -1.0], [1.0, 1.0]]))
+    agent = replace(SMALL, scale=0.2, gripper_scale=1.5).build(policy)
+    torch.nn.init.normal_(agent.actor[-1].weight, std=100.0)
+    seen = torch.randn(200, 4), torch.rand(200, 2) * 2 - 1
+    residual = agent._residual(*seen).abs()
+    assert 0.19 < residual[:, 0].max() <= 0.2 + 1e-6 and 1.4 < residual[:, 1].max() <= 1.5 + 1e-6
 
 
 def test_what_is_stored_is_what_was_executed(policy):

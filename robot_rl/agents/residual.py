@@ -37,6 +37,9 @@ class ResidualConfig:
     """actions of each base chunk that are executed before the base is asked again"""
     scale: float = 0.2
     """largest correction of each action dimension"""
+    gripper_scale: float = 0.2
+    """the same of a gripper's channels; many grippers take only the sign of their command, and then nothing below 1 can
+    turn a clear one of the base"""
     exploration: float = 0.05
     """standard deviation of the noise on the residual, in acting and in targets"""
     warm_up_noise: float = 0.1
@@ -80,8 +83,8 @@ class Residual:
 
     def __init__(self, policy: Policy, config: ResidualConfig) -> None:
         S, A = len(policy.spec.state), len(policy.spec.action)
-        if config.scale < 0 or config.heads < 2:
-            raise RobotRLError(f"residual needs scale >= 0 and at least 2 heads, not {config.scale} and {config.heads}")
+        if min(config.scale, config.gripper_scale) < 0 or config.heads < 2:
+            raise RobotRLError(f"residual needs scales of at least 0 and at least 2 heads: {config}")
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.base = Frozen(policy, FrozenConfig(config.execute))
         self.actor = layer_norm_mlp(S + A, config.width, A)
@@ -89,6 +92,8 @@ class Residual:
         self.target = deepcopy(self.critic).requires_grad_(False)
         self.actor_optimizer = torch.optim.AdamW(self.actor.parameters(), lr=config.actor_learning_rate, fused=True)
         self.critic_optimizer = torch.optim.AdamW(self.critic.parameters(), lr=config.critic_learning_rate, fused=True)
+        scales = [config.gripper_scale if "gripper" in c.name else config.scale for c in policy.spec.action]
+        self._scale = torch.tensor(scales)
         self.updates = 0
         self._random = torch.Generator().manual_seed(int(torch.randint(2**31, ())))  # follows torch.manual_seed
         self._episode_random = torch.Generator()
@@ -190,13 +195,13 @@ class Residual:
         residual = self._residual(batch["state"], base)
         full = base + residual
         full = full + (full.clamp(-1.0, 1.0) - full).detach()  # straight through the clip
-        cost = (residual / self.config.scale).square().mean() if self.config.scale else 0.0
+        cost = (residual / self._scale.clamp(min=1e-9)).square().mean()
         loss = self.config.penalty * cost - self.critic(batch["state"], full).mean()
         descend(self.actor_optimizer, loss)
         return {"actor_loss": loss.item(), "residual": residual.abs().mean().item()}
 
     def _residual(self, state: Tensor, base: Tensor) -> Tensor:
-        return self.config.scale * torch.tanh(self.actor(torch.cat([state, base], -1)))
+        return self._scale * torch.tanh(self.actor(torch.cat([state, base], -1)))
 
     def _exploration(self, shape: torch.Size) -> Tensor:
         if self.updates == 0:
