@@ -6,7 +6,7 @@ export MUJOCO_GL ?= egl
 
 .PHONY: demo test check bench clean
 
-demo: .venv/.ready  ## demonstrations in, a better policy out: about 15 minutes on 2 cores
+demo: .venv/.ready  ## demonstrations in, a better policy out: less than 10 minutes on 2 quiet cores
 	$(RUN)/robot-rl demo --out runs/demo
 
 test: .venv/.ready  ## all tests
