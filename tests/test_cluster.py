@@ -16,8 +16,10 @@ from robot_rl.evaluate import evaluate, start_states
 from robot_rl.types import RobotRLError
 from sim.toy import ToyEnv, ToyOperator
 
-os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's switch for "this node is 127.0.0.1"; read at import
-os.environ["RAY_worker_niceness"] = "0"  # else anything else on this machine starves its workers
+os.environ |= {  # read when Ray is imported
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's switch for "this node is 127.0.0.1"
+    "RAY_worker_niceness": "0",  # else anything else on this machine starves its workers
+}
 ray = pytest.importorskip("ray")
 
 
