@@ -13,8 +13,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
-import grpc
-
 from robot_rl.types import Episode, RobotRLError
 
 PATIENCE = 8.0  # a cluster that does not answer within this is not there [s]
@@ -63,6 +61,8 @@ REMEDY = "Start one with `ray start --head`, and give --ray auto on that machine
 
 def _require_listener(address: str) -> None:
     """Ray itself would wait for minutes where nobody, or something else, listens."""
+    import grpc
+
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise RobotRLError(f"--ray takes 'auto' or HOST:PORT, not '{address}'")

@@ -73,6 +73,11 @@ def operator_for(spec: Spec, skill: float = 1.0) -> Operator:
         raise RobotRLError(f"nobody can demonstrate '{spec.world}'; there are operators for: {', '.join(CHORES)}")
     if not 0.0 <= skill <= 1.0:
         raise RobotRLError(f"skill is {skill}; it goes from 0 (clumsy) to 1 (expert)")
+    if [channel.name for channel in spec.action[3:6]] != ["eef_delta_rx", "eef_delta_ry", "eef_delta_rz"]:
+        raise RobotRLError(
+            "the operators move the hand by OSC_POSE; with another controller their actions would mean something else. "
+            "Leave --controller out."
+        )
     return Operator(spec, CHORES[spec.world], skill)
 
 

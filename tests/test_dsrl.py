@@ -141,7 +141,7 @@ def test_saved_and_loaded_it_acts_and_learns_the_same(policy, tmp_path):
 
 
 def test_senseless_settings_are_named(policy):
-    for wrong in ({"bound": 0.0}, {"heads": 1}, {"execute": 99}):
+    for wrong in ({"bound": 0.0}, {"temperature": 0.0}, {"heads": 1}, {"execute": 99}):
         with pytest.raises(RobotRLError):
             DsrlConfig(**wrong).build(policy)
 

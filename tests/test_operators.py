@@ -105,3 +105,11 @@ def test_operators_read_names_and_refuse_what_they_cannot_do():
     )
     assert np.array_equal(there, here)
     env.close()
+
+
+@pytest.mark.parametrize("controller", ["OSC_POSITION", "JOINT_POSITION"])
+def test_no_operator_acts_through_another_controller(controller):
+    env = RobosuiteConfig("Lift", controller=controller).build()
+    with pytest.raises(RobotRLError, match="OSC_POSE"):
+        operator_for(env.spec)
+    env.close()

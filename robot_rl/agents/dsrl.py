@@ -71,10 +71,8 @@ class Dsrl:
     """Implements `Agent`. Until its actor moves it acts as the base, bit for bit."""
 
     def __init__(self, policy: Policy, config: DsrlConfig) -> None:
-        if config.bound <= 0 or config.heads < 2:
-            raise RobotRLError(
-                f"dsrl needs a bound above 0 and at least 2 heads, not {config.bound} and {config.heads}"
-            )
+        if min(config.bound, config.temperature) <= 0 or config.heads < 2:
+            raise RobotRLError(f"dsrl needs a bound and a temperature above 0 and at least 2 heads: {config}")
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.base = Frozen(policy, FrozenConfig(config.execute))
         seen, A = policy.n_obs * len(policy.spec.state), len(policy.spec.action)
