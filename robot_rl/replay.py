@@ -120,4 +120,6 @@ class Replay:
             for table, n in ((self.demos, n_demos), (self.online, size - n_demos))
             if n > 0
         ]
+        if len(parts) == 1:
+            return parts[0]
         return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}

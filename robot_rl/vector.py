@@ -7,7 +7,7 @@ call with it, not even by rounding (see `frozen.in_rows`). So episodes can be pl
 from __future__ import annotations
 
 import pickle
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,10 +19,11 @@ import numpy as np
 
 from robot_rl.rollout import Loop, play
 from robot_rl.types import Env, Episode, Obs, Player, RobotRLError, Spec, Step
-from robot_rl.workers import Losses, MakeEnv, MakePlayer, Worker, WorkerLostError, require_workers
+from robot_rl.workers import Losses, MakeEnv, MakePlayer, Worker, WorkerLostError, ready, require_workers
 
 ROWS = 8  # rows of a policy call; it fixes the rounding, so it is no option
-EACH = 4  # worlds of a worker: while one is slow the others fill its time
+EACH = 8  # worlds of a worker
+GROUPS = 2  # of them, which take turns: a worker steps one while the policy decides for the other
 RHYTHM = 8  # ticks between starts of episodes, so that worlds want their chunks together
 
 Answer = Obs | Step
@@ -68,14 +69,18 @@ class _Seat:
 
 def _played(worlds: _Worlds, players: list[Player], seeds: Sequence[int]) -> Generator[Episode, None, None]:
     waiting, seats, finished = deque(enumerate(seeds)), dict[int, _Seat](), dict[int, Episode]()
-    losses, tick = Losses(), 0
+    losses, ticks = Losses(), Counter[int]()
     for handed_out in range(len(seeds)):
         while handed_out not in finished:
-            if not seats or tick % RHYTHM == 0:
-                for world in sorted(set(range(len(players))) - set(seats))[: len(waiting)]:
-                    seats[world] = _Seat(*waiting.popleft(), players[world])
-            starts = {world: seat.seed for world, seat in seats.items() if seat.loop is None}
-            answers, lost = worlds.tick(starts, {w: seat.wish for w, seat in seats.items() if seat.loop is not None})
+            idle = worlds.idle()
+            resting = not any(world in seats for world in idle)
+            for world in [w for w in idle if w not in seats and (resting or ticks[w] % RHYTHM == 0)][: len(waiting)]:
+                seats[world] = _Seat(*waiting.popleft(), players[world])
+            asking = {world: seats[world] for world in idle if world in seats}
+            starts = {world: seat.seed for world, seat in asking.items() if seat.loop is None}
+            worlds.ask(starts, {world: seat.wish for world, seat in asking.items() if seat.loop is not None})
+            ticks.update(idle)
+            answers, lost = worlds.hear()
             for world, answer in answers.items():
                 _hear(seats[world], answer, worlds.spec, finished)
             _decide(list(seats.values()), finished)
@@ -83,7 +88,6 @@ def _played(worlds: _Worlds, players: list[Player], seeds: Sequence[int]) -> Gen
                 losses.note([seats[world].seed for world in gone if world in seats], error)
                 waiting.extendleft((seat.place, seat.seed) for w in gone if (seat := seats.pop(w, None)))
             seats = {world: seat for world, seat in seats.items() if seat.place not in finished}
-            tick += 1
         yield finished.pop(handed_out)
 
 
@@ -134,11 +138,20 @@ Lost = list[tuple[WorkerLostError, Iterable[int]]]
 class _Worlds(Protocol):
     spec: Spec
 
-    def tick(self, starts: dict[int, int], actions: dict[int, np.ndarray]) -> tuple[dict[int, Answer], Lost]:
-        """Reset some worlds to their seeds and step others; the answers, and the worlds that were lost on the way."""
+    def idle(self) -> list[int]:
+        """The worlds that can be asked now."""
+
+    def ask(self, starts: dict[int, int], actions: dict[int, np.ndarray]) -> None:
+        """Reset some idle worlds to their seeds and step others."""
+
+    def hear(self) -> tuple[dict[int, Answer], Lost]:
+        """The answers of those that are ready, of one at least, and the worlds that were lost on the way."""
 
     def close(self) -> None:
         """Release the worlds."""
+
+
+_Request = tuple[dict[int, int], list[int]]  # worlds to reset to these seeds, worlds to step
 
 
 class _Here:
@@ -147,10 +160,17 @@ class _Here:
     def __init__(self, make_env: MakeEnv, n: int) -> None:
         self._envs = [make_env() for _ in range(n)]
         self.spec = self._envs[0].spec
+        self._answers: dict[int, Answer] = {}
 
-    def tick(self, starts: dict[int, int], actions: dict[int, np.ndarray]) -> tuple[dict[int, Answer], Lost]:
-        answers: dict[int, Answer] = {world: self._envs[world].reset(seed) for world, seed in starts.items()}
-        return answers | {world: self._envs[world].step(action) for world, action in actions.items()}, []
+    def idle(self) -> list[int]:
+        return list(range(len(self._envs)))
+
+    def ask(self, starts: dict[int, int], actions: dict[int, np.ndarray]) -> None:
+        self._answers = {world: self._envs[world].reset(seed) for world, seed in starts.items()}
+        self._answers |= {world: self._envs[world].step(action) for world, action in actions.items()}
+
+    def hear(self) -> tuple[dict[int, Answer], Lost]:
+        return self._answers, []
 
     def close(self) -> None:
         for env in self._envs:
@@ -158,11 +178,16 @@ class _Here:
 
 
 class _Elsewhere:
-    """Worlds in worker processes, each with a row of a table in shared memory."""
+    """Worlds in worker processes, each with a row of a table in shared memory.
+
+    A worker has its worlds in groups, so that it steps one while the policy decides for the other.
+    """
 
     def __init__(self, make_env: MakeEnv, n: int, workers: int) -> None:
         self._make_env = make_env
         self._shares = [range(k, n, workers) for k in range(workers)]  # world w lives in worker w % workers
+        self._groups = {k: [share[g::GROUPS] for g in range(GROUPS)] for k, share in enumerate(self._shares)}
+        self._asked: dict[int, deque[_Request]] = {k: deque() for k in range(workers)}  # in the order of the answers
         self._memory: SharedMemory | None = None
         self._crew = [Worker(_serve, make_env, share) for share in self._shares]
         try:
@@ -175,22 +200,34 @@ class _Elsewhere:
         for worker in self._crew:
             worker.send((self._memory.name, n))
 
-    def tick(self, starts: dict[int, int], actions: dict[int, np.ndarray]) -> tuple[dict[int, Answer], Lost]:
+    def idle(self) -> list[int]:
+        asked = {w for requests in self._asked.values() for starts, steps in requests for w in (*starts, *steps)}
+        groups = [group for groups in self._groups.values() for group in groups]
+        return sorted(w for group in groups if not asked & set(group) for w in group)
+
+    def ask(self, starts: dict[int, int], actions: dict[int, np.ndarray]) -> None:
         for world, action in actions.items():
             self._table[world]["action"] = action
-        for worker, share in zip(self._crew, self._shares, strict=True):
-            worker.send(({w: starts[w] for w in share if w in starts}, [w for w in share if w in actions]))
+        for k, groups in self._groups.items():
+            for group in groups:
+                request = {w: starts[w] for w in group if w in starts}, [w for w in group if w in actions]
+                if any(request):
+                    self._asked[k].append(request)
+                    self._crew[k].send(request)
+
+    def hear(self) -> tuple[dict[int, Answer], Lost]:
         answers: dict[int, Answer] = {}
         lost: Lost = []
-        for k, share in enumerate(self._shares):
+        for k in ready(self._crew, [k for k, requests in self._asked.items() if requests]):
             try:
                 self._crew[k].receive()
             except WorkerLostError as error:
-                lost.append((error, share))
+                lost.append((error, self._shares[k]))
                 self._replace(k)
                 continue
-            answers |= {w: _obs(self._table[w]) for w in share if w in starts}
-            answers |= {w: _step(self._table[w]) for w in share if w in actions}
+            starts, steps = self._asked[k].popleft()
+            answers |= {w: _obs(self._table[w]) for w in starts}
+            answers |= {w: _step(self._table[w]) for w in steps}
         return answers, lost
 
     def close(self) -> None:
@@ -203,6 +240,7 @@ class _Elsewhere:
 
     def _replace(self, k: int) -> None:
         assert self._memory is not None
+        self._asked[k].clear()
         self._crew[k].stop()
         self._crew[k] = Worker(_serve, self._make_env, self._shares[k])
         self._described(self._crew[k])

@@ -155,7 +155,7 @@ def _by_crew(crew: list[Worker], replace: Callable[[], Worker], seeds: Iterator[
             set_to_work()
         if not busy:
             return
-        for k in _ready(crew, list(busy)):
+        for k in ready(crew, list(busy)):
             place, seed = busy.pop(k)
             try:
                 finished[place] = crew[k].receive()
@@ -166,13 +166,13 @@ def _by_crew(crew: list[Worker], replace: Callable[[], Worker], seeds: Iterator[
                 again.append((place, seed))
 
 
-def _ready(crew: Sequence[Worker], busy: Sequence[int]) -> list[int]:
+def ready(crew: Sequence[Worker], busy: Sequence[int]) -> list[int]:
     """Those of the `busy` whose answer is there or overdue, at least one."""
     while True:
         heard = wait([crew[k].pipe for k in busy], timeout=1.0)
-        ready = [k for k in busy if crew[k].pipe in heard or crew[k].late]
-        if ready:
-            return ready
+        answering = [k for k in busy if crew[k].pipe in heard or crew[k].late]
+        if answering:
+            return answering
 
 
 def _play(pipe: Connection, make_env: MakeEnv, make_player: MakePlayer) -> None:
