@@ -100,7 +100,7 @@ class Practice:
             raise RobotRLError(f"{self.store.path} has lost episodes: {state['episodes']} were saved. Start a new run.")
         self.store.truncate(state["episodes"])
         for i in range(state["episodes"]):
-            self.replay.online.add(self.store.read(i, images=False))
+            self.replay.remember(self.store.read(i, images=False))
         self.steps, self.updates = state["steps"], state["updates"]
         if state["agent"] is not None:
             self.agent.load_state_dict(state["agent"])
@@ -120,8 +120,10 @@ class Practice:
                 episode = self.ahead.receive()
                 self.acting = deepcopy(self.agent.state_dict())
                 self.ahead.start(self.acting, self._seed(index + 1))
+            if not episode.extras:  # an agent that remembers nothing while acting may have something to say afterwards
+                episode = replace(episode, extras=self.agent.label(episode))
             self.store.append(episode)
-            self.replay.online.add(episode)
+            self.replay.remember(episode)
             self.steps += len(episode)
             metrics = {"episode": float(index), "success": float(episode.success), "length": float(len(episode))}
             run.log(self.steps, metrics | self._learn())

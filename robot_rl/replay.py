@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,36 +11,48 @@ from torch import Tensor
 from robot_rl.types import Episode, RobotRLError
 
 Batch = dict[str, Tensor]
+Kind = Literal["all", "human", "success", "decision"]  # which steps: of whom, of which episodes, of which rows
+KINDS: tuple[Kind, ...] = ("all", "human", "success", "decision")
 
 
 class Table:
     """The steps of many episodes, one row an observation: T + 1 rows an episode of T actions.
 
     The last row of an episode is only ever a successor: its action is empty, but its observation and extras are
-    there, so a time-out can bootstrap from them. `images` keeps those too; else they stay on disk.
+    there, so a time-out can bootstrap from them. No transition spans a change of hands between agent and human: it ends
+    there and bootstraps. `images` keeps those too; else they stay on disk.
     """
 
     def __init__(self, images: bool = False) -> None:
         self._images = images
         self._columns: dict[str, np.ndarray] = {}  # each (capacity, ...)
         self._rows = 0
-        self._starts = np.zeros(0, np.int64)  # rows that start a transition
+        self._starts: dict[Kind, np.ndarray] = {kind: np.zeros(0, np.int64) for kind in KINDS}
+        self.longest = 0  # episode [steps]
         self.episodes = 0
 
     def __len__(self) -> int:
         """Transitions held."""
-        return len(self._starts)
+        return self.count("all")
 
-    def add(self, episode: Episode) -> None:
-        """Append an episode whole."""
+    def count(self, kind: Kind) -> int:
+        """Steps of a kind: all; the human's; those of successful episodes; those at which the agent decided.
+
+        An agent whose decisions matter one by one marks them in its extras: "decision" (T + 1,), above 0 at one.
+        """
+        return len(self._starts[kind])
+
+    def add(self, episode: Episode, only: np.ndarray | None = None) -> None:
+        """Append an episode whole; with `only` (T,) transitions start at those of its steps alone."""
         T = len(episode)
         rows = {
             "state": episode.obs["state"],
             "action": np.concatenate([episode.action, np.zeros_like(episode.action[:1])]),
             "reward": np.append(episode.reward, np.float32(0)),
-            "begin": np.full(T + 1, self._rows, np.int64),
-            "end": np.full(T + 1, self._rows + T, np.int64),
-            "bootstrap": np.full(T + 1, not episode.terminated, np.float32),
+            "first": np.full(T + 1, self._rows, np.int64),
+            "last": np.full(T + 1, self._rows + T, np.int64),
+            "end": self._rows + _changes_of_hands(episode.intervened),
+            "terminal": np.full(T + 1, episode.terminated, np.float32),
             **{f"extra/{key}": value for key, value in episode.extras.items()},
             **{key: value for key, value in episode.obs.items() if self._images and key.startswith("image/")},
         }
@@ -47,45 +61,77 @@ class Table:
         for key, value in rows.items():
             self._reserve(key, value)
             self._columns[key][self._rows : self._rows + T + 1] = value
-        self._starts = np.append(self._starts, np.arange(self._rows, self._rows + T))
+        chosen = np.ones(T, bool) if only is None else only
+        decided = episode.extras.get("decision", np.ones(T + 1))[:T] > 0
+        of_kind: dict[Kind, np.ndarray] = {
+            "all": chosen,
+            "human": chosen & episode.intervened,
+            "success": chosen & episode.success,
+            "decision": chosen & decided & ~episode.intervened,
+        }
+        for kind, steps in of_kind.items():
+            self._starts[kind] = np.append(self._starts[kind], self._rows + np.flatnonzero(steps))
         self._rows += T + 1
+        self.longest = max(self.longest, T)
         self.episodes += 1
 
-    def sample(self, size: int, n_step: int, gamma: float, generator: torch.Generator, *, history: int = 0) -> Batch:
+    def sample(
+        self,
+        size: int,
+        n_step: int,
+        gamma: float,
+        generator: torch.Generator,
+        *,
+        history: int = 0,
+        kind: Kind = "all",
+    ) -> Batch:
         """`size` n-step transitions, uniformly.
 
         "state", "action", "extra/*" at t; "next/state", "next/extra/*" at t + m; images, uint8, likewise; "reward"
         (B,), the sum over k < m of gamma^k r; "discount" (B,), gamma^m, or 0 past a success. m is n_step, less at an
-        episode's end: time-outs bootstrap there, success does not.
+        episode's end and at a change of hands: time-outs and hands bootstrap there, success does not.
 
         With `history`, what a critic of chunks needs too: "history" and "next/history" (B, history, S), newest last,
-        and "chunk" (B, n_step, A), the actions executed from t on; an episode's last one is repeated past its end.
+        and "chunk" (B, n_step, A), the actions executed from t on; the last one before t + m is repeated past it.
         """
-        if not len(self):
-            raise RobotRLError("the replay is empty: record or collect episodes before learning from them")
-        at = self._starts[torch.randint(len(self), (size,), generator=generator).numpy()]
+        at = self._draw(size, generator, kind)
         end = self._columns["end"][at]
         then = np.minimum(at + n_step, end)
         steps = np.arange(n_step)
         within = at[:, None] + steps < end[:, None]  # (B, n)
         rewards = self._columns["reward"][np.minimum(at[:, None] + steps, end[:, None])] * within
-        bootstrap = np.where(then == end, self._columns["bootstrap"][at], 1.0)
+        over = (then == self._columns["last"][at]) * self._columns["terminal"][at]
         batch = {
             "action": self._columns["action"][at],
             "reward": rewards @ (gamma**steps),
-            "discount": gamma ** (then - at) * bootstrap,
+            "discount": gamma ** (then - at) * (1.0 - over),
         }
         for key in ["state", *(k for k in self._columns if k.startswith(("extra/", "image/")))]:
             batch[key], batch[f"next/{key}"] = self._columns[key][at], self._columns[key][then]
         if history:
-            back = np.arange(1 - history, 1)
-            for key, rows in (("history", at), ("next/history", then)):
-                batch[key] = self._columns["state"][
-                    np.maximum(rows[:, None] + back, self._columns["begin"][at][:, None])
-                ]
+            batch["history"], batch["next/history"] = self._history(at, history), self._history(then, history)
             batch["chunk"] = self._columns["action"][np.minimum(at[:, None] + steps, end[:, None] - 1)]
-        kinds = {key: np.uint8 if "image/" in key else np.float32 for key in batch}
-        return {key: torch.from_numpy(np.asarray(value, kinds[key])) for key, value in batch.items()}
+        return _tensors(batch)
+
+    def windows(self, size: int, horizon: int, history: int, generator: torch.Generator, kind: Kind = "all") -> Batch:
+        """What imitation learns from (`Policy.loss`): "state" (B, history, S) and "action" (B, horizon, A).
+
+        The first observation repeats before an episode's start, the last action past its end.
+        """
+        at = self._draw(size, generator, kind)
+        future = np.minimum(at[:, None] + np.arange(horizon), self._columns["last"][at][:, None] - 1)
+        return _tensors({"state": self._history(at, history), "action": self._columns["action"][future]})
+
+    def _draw(self, size: int, generator: torch.Generator, kind: Kind) -> np.ndarray:
+        starts = self._starts[kind]
+        if not len(starts):
+            which = "" if kind == "all" else f" of steps of the kind '{kind}'"
+            raise RobotRLError(f"the replay is empty{which}: record or collect episodes before learning from them")
+        return starts[torch.randint(len(starts), (size,), generator=generator).numpy()]
+
+    def _history(self, rows: np.ndarray, length: int) -> np.ndarray:
+        back = rows[:, None] + np.arange(1 - length, 1)
+        return self._columns["state"][np.maximum(back, self._columns["first"][rows][:, None])]
 
     def _reserve(self, key: str, value: np.ndarray) -> None:
         """Room for one more episode; capacity doubles, so that appending stays linear."""
@@ -97,11 +143,29 @@ class Table:
             self._columns[key] = np.concatenate([column, room])
 
 
+def _changes_of_hands(intervened: np.ndarray) -> np.ndarray:
+    """(T + 1,): for each step (T,) the first later one in other hands, or T; T for the last row."""
+    T = len(intervened)
+    borders = np.append(np.flatnonzero(np.diff(intervened)) + 1, T)
+    return borders[np.searchsorted(borders, np.minimum(np.arange(T + 1), T - 1), side="right")]
+
+
+def _tensors(batch: dict[str, np.ndarray]) -> Batch:
+    kinds = {key: np.uint8 if "image/" in key else np.float32 for key in batch}
+    return {key: torch.from_numpy(np.asarray(value, kinds[key])) for key, value in batch.items()}
+
+
 class Replay:
     """Demonstrations and online episodes side by side (RLPD, 2302.02948: each gradient step sees half of both)."""
 
     def __init__(self, images: bool = False) -> None:
         self.demos, self.online = Table(images), Table(images)
+
+    def remember(self, episode: Episode) -> None:
+        """Add an episode of practice. The human's steps go to the demonstrations too (HIL-SERL, 2410.21845)."""
+        self.online.add(episode)
+        if episode.intervened.any():
+            self.demos.add(episode, only=episode.intervened)
 
     def sample(
         self,
@@ -114,12 +178,44 @@ class Replay:
         history: int = 0,
     ) -> Batch:
         """Of `size` transitions, a share of `demo_share` comes from the demonstrations. See `Table.sample`."""
+        longest = max(self.demos.longest, self.online.longest)
+        if n_step > longest > 0:
+            raise RobotRLError(
+                f"the replay is too small for transitions of {n_step} steps: its longest episode has {longest}. "
+                "Lower n_step, or execute fewer actions of a chunk."
+            )
         n_demos = round(size * demo_share)
-        parts = [
-            table.sample(n, n_step, gamma, generator, history=history)
-            for table, n in ((self.demos, n_demos), (self.online, size - n_demos))
-            if n > 0
-        ]
-        if len(parts) == 1:
-            return parts[0]
-        return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+        return _joined(
+            [
+                table.sample(n, n_step, gamma, generator, history=history)
+                for table, n in ((self.demos, n_demos), (self.online, size - n_demos))
+                if n > 0
+            ]
+        )
+
+    def imitation(
+        self,
+        size: int,
+        horizon: int,
+        history: int,
+        generator: torch.Generator,
+        *,
+        success_share: float,
+        human_share: float = 0.0,
+    ) -> Batch:
+        """Windows worth imitating: demonstrations, beside shares of own successes and of the human's steps.
+
+        A share of which there is nothing yet falls to the demonstrations. See `Table.windows`.
+        """
+        wanted: list[tuple[Kind, float]] = [("success", success_share), ("human", human_share)]
+        there = [(kind, round(size * share)) for kind, share in wanted if self.online.count(kind)]
+        parts = [self.online.windows(n, horizon, history, generator, kind) for kind, n in there if n > 0]
+        if left := size - sum(len(part["action"]) for part in parts):
+            parts.append(self.demos.windows(left, horizon, history, generator))
+        return _joined(parts)
+
+
+def _joined(parts: list[Batch]) -> Batch:
+    if len(parts) == 1:
+        return parts[0]
+    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}

@@ -51,14 +51,15 @@ def play(first: Obs, n_obs: int, limit: int, meta: dict[str, Any]) -> Loop:
     """One episode from its first observation on, at most `limit` steps.
 
     Yields an observation history, each entry (n_obs, ...), where it wants a `Decision` sent, and an action (A,) where
-    it wants the `Step` that the world answers. Returns the episode.
+    it wants the `Step` that the world answers. Returns the episode. The history's "intervened" says whether a human
+    made the last step: what the agent had planned before is then stale.
     """
     observations, steps, extras = [first], list[Step](), list[dict[str, np.ndarray]]()
     history = deque(observations * n_obs, maxlen=n_obs)
     queue: deque[tuple[np.ndarray, dict[str, np.ndarray]]] = deque()
     while not steps or not (steps[-1].terminated or steps[-1].truncated or len(steps) == limit):
         if not queue or (steps and steps[-1].intervened):  # a human hand makes the rest of the chunk stale
-            queue = _rows((yield _stack(history)))
+            queue = _rows((yield _seen(history, steps)))
         action, remembered = queue.popleft()
         step: Step = yield action
         steps.append(step)
@@ -66,7 +67,8 @@ def play(first: Obs, n_obs: int, limit: int, meta: dict[str, Any]) -> Loop:
         observations.append(step.obs)
         history.append(step.obs)
     # A time-out bootstraps from the last observation, so what the agent would remember there is kept too.
-    extras.append(queue[0][1] if queue else _rows((yield _stack(history)))[0][1])
+    stale = not queue or steps[-1].intervened
+    extras.append(_rows((yield _seen(history, steps)))[0][1] if stale else queue[0][1])
     return _episode(observations, steps, extras, meta)
 
 
@@ -77,6 +79,10 @@ def _rows(decision: Decision) -> deque[tuple[np.ndarray, dict[str, np.ndarray]]]
             f"the agent decided actions of shape {decision.actions.shape}; it must be (h, A) with h >= 1"
         )
     return deque((a, {k: v[i] for k, v in decision.extras.items()}) for i, a in enumerate(decision.actions))
+
+
+def _seen(history: deque[Obs], steps: list[Step]) -> Obs:
+    return {**_stack(history), "intervened": np.array(bool(steps) and steps[-1].intervened)}
 
 
 def _stack(rows: Any) -> Obs:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from robot_rl.replay import Replay
 
 # "state" (S,) float32; "image/<camera>" (H, W, 3) uint8 RGB; "stamp/<key>" () float64, the moment the
-# reading <key> was acquired [s], on the clock of the world (simulated or ROS time).
+# reading <key> was acquired [s], on the clock of the world (simulated or ROS time). What `decide` sees also has
+# "intervened" () bool: a human made the last step, and plans from before are stale.
 Obs = dict[str, np.ndarray]
 Metrics = dict[str, float]
 

@@ -78,13 +78,13 @@ def test_noise_stays_in_its_box_and_its_density_is_the_squashed_gaussians(seed, 
     policy = POLICY[0]
     torch.manual_seed(seed)
     agent = DsrlConfig(execute=4, heads=2, width=16, bound=bound).build(policy)
-    torch.nn.init.normal_(agent.actor[-1].weight)
+    torch.nn.init.normal_(agent.actor.net[-1].weight)
     seen = size * torch.randn(5, 2 * len(policy.spec.state))
     draws = torch.randn(5, agent._noise_dim)
-    noise, log_density = agent._squashed(seen, draws)
+    noise, log_density = agent.actor(seen, draws)
     assert noise.abs().max() <= bound * (1 + 1e-6)
     if noise.abs().max() < 0.99 * bound:  # beyond, atanh of a rounded number is no reference
-        mean, log_std = agent.actor(seen).chunk(2, -1)
+        mean, log_std = agent.actor.net(seen).chunk(2, -1)
         normal = torch.distributions.Normal(mean.double(), log_std.double().clamp(-5, 1).exp())
         squashed = torch.distributions.TransformedDistribution(normal, [torch.distributions.TanhTransform()])
         expected = squashed.log_prob(noise.double() / bound).sum(-1)

@@ -12,7 +12,7 @@ import torch
 from policies import checkpoint
 from policies.flow import FlowConfig
 from policies.mlp import MlpConfig
-from robot_rl.agents.critic import CriticEnsemble
+from robot_rl.agents.engine import CriticEnsemble
 from robot_rl.agents.frozen import Frozen, FrozenConfig
 from robot_rl.agents.residual import Residual
 from robot_rl.checkpoints import load_agent, save_agent

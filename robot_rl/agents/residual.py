@@ -6,9 +6,13 @@ judges the full action, Q(s, a), on half demonstrations and half own experience:
     y = sum_{k<n} gamma^k r_{t+k} + gamma^n min_{i in a random pair} Q'_i(s_{t+n}, a_base + residual + noise)
 
 What differs from the paper: time-outs bootstrap (its code ends there); the base is replanned after every reset, also
-while demonstrations are labelled; the executed action is what is stored; the clip passes gradients straight through,
-so that a saturated dimension can still be pulled back; the loss is the mean of squares over heads; targets are clipped
-to [0, 1], the range of a sparse reward that ends the episode.
+while demonstrations are labelled, and after a human's step; the executed action is what is stored; the clip passes
+gradients straight through, so that a saturated dimension can still be pulled back; the loss is the mean of squares over
+heads; targets are clipped to [0, 1], the range of a sparse reward that ends the episode.
+
+With `whole_chunks` the same is done to chunks of `execute` actions: the actor corrects a chunk when it is planned, the
+critic judges it whole, and the backup spans it with gamma^h, which is exact since nothing is decided in between
+(Q-chunking, 2507.07969). `candidates` chunks are then, or for single steps too, judged by the critic at test time.
 """
 
 from __future__ import annotations
@@ -23,7 +27,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robot_rl.agents.critic import CriticEnsemble, descend, layer_norm_mlp
+from robot_rl.agents.engine import (
+    CriticEnsemble,
+    adamw,
+    descend,
+    follow,
+    generator,
+    layer_norm_mlp,
+    learned,
+    restore,
+)
 from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows
 from robot_rl.replay import Batch, Replay
 from robot_rl.types import Decision, Episode, Metrics, Obs, Policy, RobotRLError
@@ -47,7 +60,13 @@ class ResidualConfig:
     gamma: float = 0.99
     """discount of one control step"""
     n_step: int = 5
-    """rewards summed before bootstrapping"""
+    """rewards summed before bootstrapping; with whole chunks it is `execute`"""
+    whole_chunks: bool = False
+    """correct and judge whole chunks of `execute` actions, not single steps"""
+    candidates: int = 1
+    """plans of the base among which the critic chooses when not exploring (best of N)"""
+    bins: int = 0
+    """of the critics' histograms (HL-Gauss) over [0, 1]; 0: squared error"""
     heads: int = 10
     """critics in the ensemble"""
     width: int = 256
@@ -83,20 +102,22 @@ class Residual:
 
     def __init__(self, policy: Policy, config: ResidualConfig) -> None:
         S, A = len(policy.spec.state), len(policy.spec.action)
-        if min(config.scale, config.gripper_scale) < 0 or config.heads < 2:
-            raise RobotRLError(f"residual needs scales of at least 0 and at least 2 heads: {config}")
+        if min(config.scale, config.gripper_scale) < 0 or config.heads < 2 or config.candidates < 1:
+            raise RobotRLError(
+                f"residual needs scales of at least 0, at least 2 heads and at least 1 candidate: {config}"
+            )
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.base = Frozen(policy, FrozenConfig(config.execute))
-        self.actor = layer_norm_mlp(S + A, config.width, A)
-        self.critic = CriticEnsemble(config.heads, S + A, config.width)
+        self._span = config.execute if config.whole_chunks else 1  # actions that are corrected and judged together
+        self.actor = layer_norm_mlp(S + self._span * A, config.width, self._span * A)
+        self.critic = CriticEnsemble(config.heads, S + self._span * A, config.width, config.bins)
         self.target = deepcopy(self.critic).requires_grad_(False)
-        self.actor_optimizer = torch.optim.AdamW(self.actor.parameters(), lr=config.actor_learning_rate, fused=True)
-        self.critic_optimizer = torch.optim.AdamW(self.critic.parameters(), lr=config.critic_learning_rate, fused=True)
+        self.actor_optimizer = adamw(self.actor, config.actor_learning_rate)
+        self.critic_optimizer = adamw(self.critic, config.critic_learning_rate)
         scales = [config.gripper_scale if "gripper" in c.name else config.scale for c in policy.spec.action]
-        self._scale = torch.tensor(scales)
+        self._scale = torch.tensor(scales).repeat(self._span)
         self.updates = 0
-        self._random = torch.Generator().manual_seed(int(torch.randint(2**31, ())))  # follows torch.manual_seed
-        self._episode_random = torch.Generator()
+        self._random, self._episode_random = generator(), torch.Generator()
         self._queue: deque[np.ndarray] = deque()
 
     def reset(self, seed: int | None = None) -> None:
@@ -112,7 +133,10 @@ class Residual:
         return twin
 
     def decide(self, obs: Obs, *, explore: bool) -> Decision:
-        """One action (1, A): the next of the base's chunk, corrected. Remembers "base_action" (1, A)."""
+        """The next action (1, A) of the base's chunk, or the whole of it (h, A), corrected.
+
+        Single steps remember "base_action" (1, A).
+        """
         return self.decide_all([self], [obs], explore=explore)[0]
 
     @staticmethod
@@ -120,65 +144,79 @@ class Residual:
     def decide_all(players: Sequence[Residual], obs: Sequence[Obs], *, explore: bool, rows: int = 1) -> list[Decision]:
         """What each of `players`, twins, decides on its own observation; see `Frozen.decide_all`."""
         first = players[0]
+        for player, seen in zip(players, obs, strict=True):
+            if seen.get("intervened"):
+                player._queue.clear()  # planned before a human acted
         idle = [i for i, player in enumerate(players) if not player._queue]
         if idle:
-            plans = first.base.decide_all(
-                [players[i].base for i in idle], [obs[i] for i in idle], explore=False, rows=rows
-            )
+            plans = first._plans([players[i] for i in idle], [obs[i] for i in idle], explore, rows)
             for i, plan in zip(idle, plans, strict=True):
-                players[i]._queue.extend(plan.actions)
-        base = torch.from_numpy(np.stack([player._queue.popleft() for player in players]))
+                players[i]._queue.extend(plan)
+        base = torch.from_numpy(np.stack([[p._queue.popleft() for _ in range(first._span)] for p in players]))
         state = first.policy.normalise(torch.from_numpy(np.stack([o["state"][-1] for o in obs])))
-        residual = in_rows(first._residual, rows, state, base)
+        residual = in_rows(first._residual, rows, state, base.flatten(1))
         if explore:
-            residual = residual + torch.cat([player._exploration(base[:1].shape) for player in players])
-        action = (base + residual).clamp(-1.0, 1.0)
-        return [
-            Decision(a, {"base_action": b}) for a, b in zip(action[:, None].numpy(), base[:, None].numpy(), strict=True)
-        ]
+            residual = residual + torch.cat([player._exploration(1) for player in players])
+        action = (base.flatten(1) + residual).clamp(-1.0, 1.0).view(base.shape).numpy()
+        if first.config.whole_chunks:
+            return [Decision(a) for a in action]
+        return [Decision(a, {"base_action": b}) for a, b in zip(action, base.numpy(), strict=True)]
+
+    def _plans(self, players: list[Residual], obs: list[Obs], explore: bool, rows: int) -> list[np.ndarray]:
+        """A plan (h, A) of the base for each player: its first one, or the one the critic likes best."""
+        if explore or self.config.candidates == 1 or self.updates <= self.config.critic_only:
+            decisions = self.base.decide_all([player.base for player in players], obs, explore=False, rows=rows)
+            return [decision.actions for decision in decisions]
+        state = self.policy.normalise(torch.from_numpy(np.stack([o["state"][-1] for o in obs])))
+        plans, values = [], []
+        for _ in range(self.config.candidates):
+            decisions = self.base.decide_all([player.base for player in players], obs, explore=False, rows=rows)
+            plans.append(torch.from_numpy(np.stack([decision.actions for decision in decisions])))
+            values.append(in_rows(self._value, rows, state, plans[-1][:, : self._span].flatten(1)))
+        best = torch.stack(values).argmax(0)
+        return list(torch.stack(plans)[best, torch.arange(len(players))].numpy())
 
     def label(self, episode: Episode) -> dict[str, np.ndarray]:
         """What this agent would have remembered along someone else's episode: "base_action" (T + 1, A).
 
-        The base is replanned at the episode's start and every `execute` steps, as it would be while acting.
+        The base is replanned at the episode's start and every `execute` steps, as it would be while acting; for whole
+        chunks at every step, since any can be the first of one: (T + 1, h * A).
         """
         self.base.reset(episode.meta.get("seed") or 0)
-        starts = np.arange(0, len(episode) + 1, self.config.execute)
+        starts = np.arange(0, len(episode) + 1, self.config.execute // self._span)
         history = np.maximum(starts[:, None] + np.arange(1 - self.n_obs, 1), 0)
         chunks = self.base.plan(torch.from_numpy(episode.obs["state"][history]))
-        return {"base_action": chunks.flatten(0, 1)[: len(episode) + 1].numpy()}
+        flat = chunks.flatten(1) if self.config.whole_chunks else chunks.flatten(0, 1)
+        return {"base_action": flat[: len(episode) + 1].numpy()}
 
     def update(self, replay: Replay) -> Metrics:
         """One critic step; every `actor_every`-th also an actor step, once the critic-only phase is over."""
         c = self.config
-        batch = replay.sample(c.batch, c.demo_share, c.n_step, c.gamma, self._random)
+        steps = c.execute if c.whole_chunks else c.n_step
+        batch = replay.sample(c.batch, c.demo_share, steps, c.gamma, self._random, history=int(c.whole_chunks))
         batch["state"], batch["next/state"] = (self.policy.normalise(batch[key]) for key in ("state", "next/state"))
+        if c.whole_chunks:
+            batch["action"] = batch["chunk"].flatten(1)
         metrics = self._critic_step(batch)
         self.updates += 1
         if self.updates > c.critic_only and self.updates % c.actor_every == 0:
             metrics |= self._actor_step(batch)
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.target.parameters()), list(self.critic.parameters()), c.tau)
+        follow(self.target, self.critic, c.tau)
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
         """Networks, optimisers, counter and random generator."""
-        modules = {name: getattr(self, name).state_dict() for name in LEARNED}
-        return {**modules, "updates": self.updates, "random": self._random.get_state()}
+        return learned(self, LEARNED)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on exactly where `state_dict` was taken."""
-        for name in LEARNED:
-            getattr(self, name).load_state_dict(state[name])
-        self.updates = state["updates"]
-        self._random.set_state(state["random"])
+        restore(self, LEARNED, state)
 
     def _critic_step(self, batch: Batch) -> Metrics:
         target = self._td_target(batch)
-        q = self.critic(batch["state"], batch["action"])  # (E, B)
-        loss = (q - target).square().mean()
+        loss = self.critic.loss(batch["state"], batch["action"], target)
         descend(self.critic_optimizer, loss)
-        return {"critic_loss": loss.item(), "q": q.mean().item()}
+        return {"critic_loss": loss.item(), "q": target.mean().item()}
 
     @torch.no_grad()
     def _td_target(self, batch: Batch) -> Tensor:
@@ -186,8 +224,7 @@ class Residual:
         base = batch["next/extra/base_action"]
         noise = torch.randn(base.shape, generator=self._random) * self.config.exploration
         residual = self._residual(batch["next/state"], base) + noise.clamp(-NOISE_CLIP, NOISE_CLIP)
-        pair = torch.randperm(self.config.heads, generator=self._random)[:2]
-        q = self.target(batch["next/state"], (base + residual).clamp(-1.0, 1.0), pair).amin(0)
+        q = self.target.lowest(batch["next/state"], (base + residual).clamp(-1.0, 1.0), self._random)
         return (batch["reward"] + batch["discount"] * q).clamp(0.0, 1.0)
 
     def _actor_step(self, batch: Batch) -> Metrics:
@@ -203,7 +240,12 @@ class Residual:
     def _residual(self, state: Tensor, base: Tensor) -> Tensor:
         return self._scale * torch.tanh(self.actor(torch.cat([state, base], -1)))
 
-    def _exploration(self, shape: torch.Size) -> Tensor:
+    def _value(self, state: Tensor, base: Tensor) -> Tensor:
+        """(B,) of the base's actions once they are corrected."""
+        return self.critic(state, (base + self._residual(state, base)).clamp(-1.0, 1.0)).mean(0)
+
+    def _exploration(self, n: int) -> Tensor:
+        shape = (n, len(self._scale))
         if self.updates == 0:
             return (2 * torch.rand(shape, generator=self._episode_random) - 1) * self.config.warm_up_noise
         return torch.randn(shape, generator=self._episode_random) * self.config.exploration
