@@ -3,35 +3,43 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from policies import checkpoint as policy_file
 from robot_rl import configs
-from robot_rl.agents.dsrl import Dsrl, DsrlConfig
-from robot_rl.agents.frozen import Frozen, FrozenConfig
-from robot_rl.agents.residual import Residual, ResidualConfig
+from robot_rl.agents.corrections import CorrectionsConfig
+from robot_rl.agents.dsrl import DsrlConfig
+from robot_rl.agents.expo import ExpoConfig
+from robot_rl.agents.frozen import FrozenConfig
+from robot_rl.agents.residual import ResidualConfig
+from robot_rl.agents.rlpd import RlpdConfig
+from robot_rl.agents.taco import TacoConfig
 from robot_rl.runs import atomically, read_torch
 from robot_rl.types import RobotRLError
 
-KNOWN = (FrozenConfig, ResidualConfig, DsrlConfig)
+KNOWN = (FrozenConfig, ResidualConfig, DsrlConfig, RlpdConfig, CorrectionsConfig, ExpoConfig, TacoConfig)
 FORMAT = 1
 
 
-def save_agent(agent: Frozen | Residual | Dsrl, path: Path) -> None:
+def save_agent(agent: Any, path: Path) -> None:
     """Write an agent, base policy included, atomically."""
     data = {
         "robot_rl_agent": FORMAT,
         "config": configs.to_data(agent.config),
-        "policy": policy_file.to_data(agent.policy),  # type: ignore[arg-type]
+        "policy": policy_file.to_data(agent.policy),
         "learned": agent.state_dict(),
     }
     atomically(Path(path), lambda part: torch.save(data, part))
 
 
-def load_agent(path: Path, execute: int | None = None) -> Frozen | Residual | Dsrl:
-    """The agent in a file or in a run's folder; a bare policy is played frozen, `execute` actions of each chunk."""
-    path = _file(Path(path))
+def load_agent(path: Path, execute: int | None = None) -> Any:
+    """The agent in a file or in a run's folder: the promoted one, where there is one.
+
+    A bare policy is played frozen, `execute` actions of each chunk.
+    """
+    path = file_of(Path(path))
     data = read_torch(path)
     if "robot_rl_policy" in data:
         policy = policy_file.from_data(data, str(path))
@@ -51,11 +59,11 @@ def load_agent(path: Path, execute: int | None = None) -> Frozen | Residual | Ds
     return agent
 
 
-def _file(path: Path) -> Path:
+def file_of(path: Path) -> Path:
     """`path`, or what a run's folder `path` made."""
     if not path.is_dir():
         return path
-    for name in ("agent.pt", "policy.pt"):
+    for name in ("best.pt", "agent.pt", "policy.pt"):
         if (path / name).is_file():
             return path / name
     raise RobotRLError(

@@ -23,19 +23,32 @@ from robot_rl import evaluate as evaluating
 from robot_rl import inspect as inspecting
 from robot_rl import pretrain as pretraining
 from robot_rl import refine as refining
+from robot_rl.agents.corrections import CorrectionsConfig
 from robot_rl.agents.dsrl import DsrlConfig
+from robot_rl.agents.expo import ExpoConfig
 from robot_rl.agents.residual import ResidualConfig
+from robot_rl.agents.rlpd import RlpdConfig
+from robot_rl.agents.taco import TacoConfig
 from robot_rl.demo import DemoConfig, Parts
 from robot_rl.episodes import EpisodeStore
 from robot_rl.formats import robomimic
 from robot_rl.pretrain import PretrainConfig
+from robot_rl.promote import promote
 from robot_rl.refine import RefineConfig
 from robot_rl.types import Agent, RobotRLError, Spec
 from sim import worlds
-from sim.worlds import WorldConfig
+from sim.human import HumanConfig
+from sim.worlds import WatchedConfig, WorldConfig
 
 Flat = arg(name="")  # the fields of a config without a prefix
-Refiner = Annotated[ResidualConfig, subcommand("residual")] | Annotated[DsrlConfig, subcommand("dsrl")]
+Refiner = (
+    Annotated[ResidualConfig, subcommand("residual")]
+    | Annotated[DsrlConfig, subcommand("dsrl")]
+    | Annotated[RlpdConfig, subcommand("rlpd")]
+    | Annotated[CorrectionsConfig, subcommand("corrections")]
+    | Annotated[ExpoConfig, subcommand("expo")]
+    | Annotated[TacoConfig, subcommand("taco")]
+)
 Choice = Annotated[FlowConfig, subcommand("flow")] | Annotated[DiffusionConfig, subcommand("diffusion")]
 
 DEMOS = {
@@ -221,11 +234,15 @@ def refine(
     demos: Path,
     agent: Refiner = ResidualConfig(),
     config: Annotated[RefineConfig, Flat] = RefineConfig(),
+    human: HumanConfig = HumanConfig(),
     evaluate: int = 100,
     videos: int = 3,
     workers: int = 2,
 ) -> None:
-    """Let a policy practise, corrected by residual RL or steered by its noise (dsrl); the same folder resumes.
+    """Let a policy practise and refine it in one of six ways; the same folder resumes.
+
+    At the end base, snapshots and refined agent play the same start states; what is not worse than the base becomes
+    best.pt.
 
     Args:
         out: folder of the run
@@ -233,22 +250,29 @@ def refine(
         demos: the store of demonstrations to learn from beside practice
         agent: how it is refined
         config: how to practise
+        human: who watches practice, and helps
         evaluate: start states on which base and refined are compared at the end; 0: none
         videos: of those, how many to film side by side
         workers: processes that play them
     """
     base = checkpoint.load(policy)
-    make_env = worlds.of_spec(base.spec).build
-    about = {"agent": agent, "policy": str(policy.resolve())}
+    world = worlds.of_spec(base.spec)
+    make_env = world.build
+    about = {"agent": agent, "policy": str(policy.resolve()), "human": human}
     make_agent = partial(_fresh_agent, agent, policy)
-    file = refining.refine(out, demos, make_env, make_agent, config, about, checkpoints.save_agent)
+    practice = WatchedConfig(world, human).build
+    file = refining.refine(out, demos, practice, make_agent, config, about, checkpoints.save_agent)
     if not evaluate:
         return
     comparison = report.Comparison(out, make_env, evaluate, workers=workers)
     comparison.play("base", partial(checkpoints.load_agent, policy, agent.execute))  # in the refined agent's rhythm
-    comparison.play("refined", partial(checkpoints.load_agent, file))
+    files = {f"{f.stem} steps": f for f in sorted(out.glob("snapshots/*.pt"), key=lambda f: int(f.stem))}
+    files["refined"] = file
+    for label, refined in files.items():
+        comparison.play(label, partial(checkpoints.load_agent, refined))
     page = comparison.report(f"refine {out}", (out / "metrics.jsonl",), videos)
-    print(f"agent: {file}\nreport: {page}")
+    promoted = promote(out, checkpoints.file_of(policy), comparison.results, files)
+    print(f"agent: {file}\nbest.pt: {promoted}\nreport: {page}")
 
 
 def evaluate(
@@ -295,7 +319,7 @@ def _spec(world: WorldConfig) -> Spec:
     return env.spec
 
 
-def _fresh_agent(config: ResidualConfig | DsrlConfig, policy: Path) -> Agent:
+def _fresh_agent(config: Any, policy: Path) -> Agent:
     return config.build(checkpoint.load(policy))
 
 

@@ -29,6 +29,8 @@ from robot_rl.seeds import episode_seed
 from robot_rl.types import Agent, Env, Episode, Metrics, RobotRLError
 from robot_rl.workers import Losses, MakeEnv, Worker, WorkerLostError
 
+HOPELESS = 20  # episodes of the base without a success
+
 
 @dataclass(frozen=True)
 class RefineConfig:
@@ -38,14 +40,18 @@ class RefineConfig:
     """control steps in all, warm-up included"""
     base_steps: int = 2_000
     """control steps of the base alone before anything is learned"""
+    offline_updates: int = 0
+    """gradient steps on the demonstrations alone, before anything is played"""
     first_updates: int = 2_000
-    """gradient steps right after those, before practice goes on"""
+    """gradient steps right after the base's steps, before practice goes on"""
     utd: int = 4
     """update-to-data ratio: gradient steps for each control step"""
     threads: int = 2
     """CPU threads of learning; the result depends on it in the last bits"""
     overlap: bool = False
     """play the next episode in a second process while learning from the last: it acts as learned one episode earlier"""
+    snapshot_every: int = 0
+    """keep the agent as it is after every so many steps, to be compared at the end; 0: only the last"""
     seed: int = 0
     """of the start states, the exploration, the initial weights and the batches"""
 
@@ -76,10 +82,18 @@ def refine(
             practice = Practice(env, agent, config, store, _labelled(agent, source))
             if config.overlap:
                 practice.ahead = stack.enter_context(closing(Ahead(make_env, make_agent)))
+            practice.snapshot = lambda steps: save(agent, snapshot_file(run.path, steps))
             practice.resume(run)
             practice.go(run)
         save(agent, run.path / "agent.pt")
     return run.path / "agent.pt"
+
+
+def snapshot_file(out: Path, steps: int) -> Path:
+    """Where the run in the folder `out` keeps its agent as it was after `steps`."""
+    file = Path(out) / "snapshots" / f"{steps}.pt"
+    file.parent.mkdir(exist_ok=True)
+    return file
 
 
 class Practice:
@@ -88,6 +102,7 @@ class Practice:
     def __init__(self, env: Env, agent: Agent, config: RefineConfig, store: EpisodeStore, demos: list[Episode]) -> None:
         self.env, self.agent, self.config, self.store = env, agent, config, store
         self.replay, self.steps, self.updates = Replay(), 0, 0
+        self.snapshot: Callable[[int], None] = lambda steps: None
         self.ahead: Ahead | None = None
         self.acting: dict[str, Any] | None = None  # with `ahead`: the agent that plays the next episode
         for demo in demos:
@@ -109,6 +124,9 @@ class Practice:
 
     def go(self, run: Run) -> None:
         """Practise until the configured number of steps is reached."""
+        if self.updates < self.config.offline_updates:
+            run.log(self.steps, self._learn())
+            run.save(self.state_dict())
         progress = tqdm(total=self.config.steps, initial=self.steps, desc="refine", disable=None)
         if self.ahead is not None:
             self.ahead.start(self.acting or self.agent.state_dict(), self._seed(len(self.store)))
@@ -125,8 +143,10 @@ class Practice:
             self.store.append(episode)
             self.replay.remember(episode)
             self.steps += len(episode)
-            metrics = {"episode": float(index), "success": float(episode.success), "length": float(len(episode))}
-            run.log(self.steps, metrics | self._learn())
+            run.log(self.steps, _described(index, episode) | self._learn())
+            every = self.config.snapshot_every
+            if every and self.steps // every > (self.steps - len(episode)) // every:
+                self.snapshot(self.steps // every * every)
             run.save(self.state_dict())
             progress.update(len(episode))
         progress.close()
@@ -141,14 +161,35 @@ class Practice:
 
     def _learn(self) -> Metrics:
         """The gradient steps that the update-to-data ratio owes; the means of what they report."""
-        c = self.config
-        owed = 0 if self.steps < c.base_steps else c.first_updates + int(c.utd * (self.steps - c.base_steps))
+        c, owed = self.config, self.config.offline_updates
+        if self.steps >= c.base_steps and len(self.store):
+            self._require_some_success()
+            owed += c.first_updates + int(c.utd * (self.steps - c.base_steps))
         seen: dict[str, list[float]] = defaultdict(list)
         for _ in range(owed - self.updates):
             for key, value in self.agent.update(self.replay).items():
                 seen[key].append(value)
         self.updates = max(owed, self.updates)
         return {"updates": float(self.updates), **{key: float(np.mean(values)) for key, values in seen.items()}}
+
+    def _require_some_success(self) -> None:
+        """Raise where many episodes of the base brought not one success: no refiner here learns from that."""
+        played = self.replay.online.episodes
+        if played >= HOPELESS and not self.replay.online.count("success"):
+            raise RobotRLError(
+                f"none of the first {played} episodes succeeded, so there is nothing to refine. Give the base more "
+                "demonstrations or train it longer; let somebody help (--human.skill); or play more --base-steps."
+            )
+
+
+def _described(index: int, episode: Episode) -> Metrics:
+    """What `metrics.jsonl` says of an episode; "intervened" counts the human's steps."""
+    return {
+        "episode": float(index),
+        "success": float(episode.success),
+        "length": float(len(episode)),
+        "intervened": float(episode.intervened.sum()),
+    }
 
 
 class Ahead:
@@ -198,4 +239,10 @@ def _labelled(agent: Agent, source: EpisodeStore) -> list[Episode]:
     demos = [source.read(i, images=False) for i in range(len(source))]
     if not demos:
         raise RobotRLError(f"{source.path} holds no demonstrations; `robot-rl collect` or `import` makes some")
+    for i, demo in enumerate(demos):
+        if not np.isin(demo.reward, (0, 1)).all() or demo.reward[:-1].any() or (demo.success and not demo.terminated):
+            raise RobotRLError(
+                f"episode {i} of {source.path} has another reward convention: a reward must be 0, or 1 at a success, "
+                "which ends the episode. Cut it at its success and store the reward so."
+            )
     return [replace(demo, extras=agent.label(demo)) for demo in demos]

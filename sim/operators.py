@@ -100,6 +100,7 @@ class Operator:
         self._manner = Manner.drawn(self._rng, clumsy)
         self._drift = self._rng.normal(0.0, self._manner.drift, 6)
         self._aim = self._manner.aim
+        self._rest: np.ndarray | None = None  # where the thing lay at the start, once `to_go` has seen it
         self._home: float | None = None  # yaw at the start: the wrist turns about it
         self._legs: list[Leg] = []
         self._grip = np.zeros(3)  # the thing in the hand's frame when it was grasped [m]
@@ -119,6 +120,21 @@ class Operator:
         arm = self._arm_action(scene)
         return Decision(np.append(arm, self._legs[0].fingers).astype(np.float32)[None])
 
+    def take_over(self) -> None:
+        """Somebody else has moved the arm: look again, and plan from what is there at the next decision."""
+        self._legs, self._tries = [], 0
+        self._aim = self._manner.aim
+
+    def to_go(self, obs: Obs) -> float:
+        """How much is left to do [m]: from the hand to the thing, and from there to where it belongs."""
+        scene = self._scene(obs["state"])
+        self._rest = scene.thing if self._rest is None else self._rest
+        goal = self._rest + [0.0, 0.0, self._chore.lift] if self._chore.goal is None else self._chore.goal(scene)
+        reach = np.linalg.norm(handle_of(self._chore, scene) - scene.hand)
+        if self._chore.goal is None:
+            return float(reach + max(goal[2] - scene.thing[2], 0.0))
+        return float(reach + np.linalg.norm(goal - scene.thing))
+
     def _begin(self, scene: Scene) -> None:
         """Plan from the beginning: first time, or after a loss. The second time people aim more carefully."""
         m, again = self._manner, self._tries > 0
@@ -130,7 +146,15 @@ class Operator:
         self._slips = self._rng.random() < m.slip
         self._yaw = self._choose_yaw(scene)
         self._legs = legs_of(self._chore, m.hover, again=again)
+        if not again and self._in_hand(scene):
+            self._grip = scene.turn.T @ (scene.thing - scene.hand)
+            self._legs = [leg for leg in self._legs if leg.holds or leg.name in ("release", "retreat")]
         self._enter(scene)
+
+    def _in_hand(self, scene: Scene) -> bool:
+        """Whether the thing hangs in the hand: at the fingers, and above where it lay."""
+        raised = self._rest is not None and scene.thing[2] > self._rest[2] + 0.02
+        return raised and float(np.linalg.norm(handle_of(self._chore, scene) - scene.hand)) < LOST
 
     def _next(self, scene: Scene) -> None:
         done = self._legs.pop(0)

@@ -78,6 +78,14 @@ class ToyOperator:
         self._miss = self._rng.normal(0.0, 0.06 * (1 - self.skill), 2)
         self._gain = self._rng.uniform(0.4, 0.9)
 
+    def take_over(self) -> None:
+        """It looks at every step anyway."""
+
+    def to_go(self, obs: Obs) -> float:
+        """From the point to its goal [m]."""
+        x, y, goal_x, goal_y = obs["state"]
+        return float(np.hypot(goal_x - x, goal_y - y))
+
     def decide(self, obs: Obs, *, explore: bool) -> Decision:
         """A proportional step towards the aim, with tremor."""
         x, y, goal_x, goal_y = obs["state"][-1]

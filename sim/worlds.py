@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from robot_rl.types import Env, Player, RobotRLError, Spec
+from robot_rl.types import Env, RobotRLError, Spec
 from sim import operators
+from sim.human import HumanConfig, Watched
 from sim.pusht import CAMERA, IMAGE, PushTConfig
 from sim.robosuite_env import RobosuiteConfig, controller_of
 from sim.toy import ToyEnv, ToyOperator
@@ -69,7 +70,22 @@ def of_spec(spec: Spec, max_steps: int | None = None) -> WorldConfig:
     return config
 
 
-def operator_for(spec: Spec, skill: float) -> Player:
+@dataclass(frozen=True)
+class WatchedConfig:
+    """A world with a simulated human beside it."""
+
+    world: WorldConfig
+    human: HumanConfig
+
+    def build(self) -> Env:
+        """The world; without a human's skill nobody watches."""
+        env = self.world.build()
+        if self.human.skill is None:
+            return env
+        return Watched(env, self.human, operator_for(env.spec, self.human.skill))
+
+
+def operator_for(spec: Spec, skill: float) -> operators.Operator | ToyOperator:
     """The scripted operator of a world; `skill` in [0, 1]."""
     if not 0.0 <= skill <= 1.0:
         raise RobotRLError(f"skill must lie in [0, 1], not {skill}")

@@ -72,7 +72,7 @@ class Frozen:
 
     def update(self, replay: Replay) -> Metrics:
         """Nothing to learn."""
-        raise RobotRLError("the frozen agent does not learn; refine with `residual`")
+        raise RobotRLError("the frozen agent does not learn; refine with another")
 
     def state_dict(self) -> dict[str, Any]:
         """Empty: nothing changes."""
