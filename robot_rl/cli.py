@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import arg, subcommand
@@ -16,7 +16,7 @@ from policies import checkpoint
 from policies.diffusion import DiffusionConfig
 from policies.flow import FlowConfig
 from policies.mlp import MlpConfig
-from robot_rl import checkpoints, imports, report
+from robot_rl import apart, checkpoints, imports, report
 from robot_rl import collect as collecting
 from robot_rl import demo as demonstrating
 from robot_rl import evaluate as evaluating
@@ -235,6 +235,7 @@ def refine(
     agent: Refiner = ResidualConfig(),
     config: Annotated[RefineConfig, Flat] = RefineConfig(),
     human: HumanConfig = HumanConfig(),
+    role: Literal["both", "actor", "learner"] = "both",
     evaluate: int = 100,
     videos: int = 3,
     workers: int = 2,
@@ -251,6 +252,7 @@ def refine(
         agent: how it is refined
         config: how to practise
         human: who watches practice, and helps
+        role: play and learn in turn; or only play, or only learn, with another process in the same folder
         evaluate: start states on which base and refined are compared at the end; 0: none
         videos: of those, how many to film side by side
         workers: processes that play them
@@ -261,7 +263,13 @@ def refine(
     about = {"agent": agent, "policy": str(policy.resolve()), "human": human}
     make_agent = partial(_fresh_agent, agent, policy)
     practice = WatchedConfig(world, human).build
-    file = refining.refine(out, demos, practice, make_agent, config, about, checkpoints.save_agent)
+    if role == "actor":
+        apart.act(out, demos, practice, make_agent, config, about)
+        return
+    if role == "learner":
+        file = apart.learn(out, demos, make_agent, config, about, checkpoints.save_agent)
+    else:
+        file = refining.refine(out, demos, practice, make_agent, config, about, checkpoints.save_agent)
     if not evaluate:
         return
     comparison = report.Comparison(out, make_env, evaluate, workers=workers)

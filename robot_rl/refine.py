@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -50,6 +50,8 @@ class RefineConfig:
     """CPU threads of learning; the result depends on it in the last bits"""
     overlap: bool = False
     """play the next episode in a second process while learning from the last: it acts as learned one episode earlier"""
+    lead: int = 1_000
+    """with actor and learner apart: control steps that the actor may be ahead of what its weights have learned from"""
     snapshot_every: int = 0
     """keep the agent as it is after every so many steps, to be compared at the end; 0: only the last"""
     seed: int = 0
@@ -79,7 +81,7 @@ def refine(
         source = EpisodeStore.open(demos)
         source.spec.require(env.spec, f"the store {demos}", "the world", state_only=True)
         with EpisodeStore.create(run.path / "episodes", env.spec) as store, ExitStack() as stack:
-            practice = Practice(env, agent, config, store, _labelled(agent, source))
+            practice = Practice(env, Learning(agent, config, labelled(agent, source)), store)
             if config.overlap:
                 practice.ahead = stack.enter_context(closing(Ahead(make_env, make_agent)))
             practice.snapshot = lambda steps: save(agent, snapshot_file(run.path, steps))
@@ -96,93 +98,138 @@ def snapshot_file(out: Path, steps: int) -> Path:
     return file
 
 
-class Practice:
-    """One agent practising in one world."""
+class Learning:
+    """An agent, what it has seen, and how many gradient steps that makes due."""
 
-    def __init__(self, env: Env, agent: Agent, config: RefineConfig, store: EpisodeStore, demos: list[Episode]) -> None:
-        self.env, self.agent, self.config, self.store = env, agent, config, store
-        self.replay, self.steps, self.updates = Replay(), 0, 0
-        self.snapshot: Callable[[int], None] = lambda steps: None
-        self.ahead: Ahead | None = None
-        self.acting: dict[str, Any] | None = None  # with `ahead`: the agent that plays the next episode
+    def __init__(self, agent: Agent, config: RefineConfig, demos: Sequence[Episode]) -> None:
+        self.agent, self.config, self.replay = agent, config, Replay()
+        self.steps = self.updates = 0
         for demo in demos:
             self.replay.demos.add(demo)
 
-    def resume(self, run: Run) -> None:
-        """Go back to the last save: what was played after it is played again, and comes out the same."""
-        state = run.load() or {"episodes": 0, "steps": 0, "updates": 0, "agent": None, "acting": None}
-        if len(self.store) < state["episodes"]:
-            raise RobotRLError(f"{self.store.path} has lost episodes: {state['episodes']} were saved. Start a new run.")
-        self.store.truncate(state["episodes"])
-        for i in range(state["episodes"]):
-            self.replay.remember(self.store.read(i, images=False))
-        self.steps, self.updates = state["steps"], state["updates"]
-        if state["agent"] is not None:
-            self.agent.load_state_dict(state["agent"])
-        self.acting = state["acting"]
-        run.rewind(self.steps)
+    def take(self, episode: Episode) -> None:
+        """See one more episode of practice."""
+        self.replay.remember(episode)
+        self.steps += len(episode)
 
-    def go(self, run: Run) -> None:
-        """Practise until the configured number of steps is reached."""
-        if self.updates < self.config.offline_updates:
-            run.log(self.steps, self._learn())
-            run.save(self.state_dict())
-        progress = tqdm(total=self.config.steps, initial=self.steps, desc="refine", disable=None)
-        if self.ahead is not None:
-            self.ahead.start(self.acting or self.agent.state_dict(), self._seed(len(self.store)))
-        while self.steps < self.config.steps:
-            index = len(self.store)
-            if self.ahead is None:
-                episode = rollout(self.env, self.agent, explore=True, seed=self._seed(index))
-            else:
-                episode = self.ahead.receive()
-                self.acting = deepcopy(self.agent.state_dict())
-                self.ahead.start(self.acting, self._seed(index + 1))
-            if not episode.extras:  # an agent that remembers nothing while acting may have something to say afterwards
-                episode = replace(episode, extras=self.agent.label(episode))
-            self.store.append(episode)
-            self.replay.remember(episode)
-            self.steps += len(episode)
-            run.log(self.steps, _described(index, episode) | self._learn())
-            every = self.config.snapshot_every
-            if every and self.steps // every > (self.steps - len(episode)) // every:
-                self.snapshot(self.steps // every * every)
-            run.save(self.state_dict())
-            progress.update(len(episode))
-        progress.close()
-
-    def _seed(self, index: int) -> int:
-        return episode_seed("refine", self.config.seed, index)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything but the episodes, which have their own store."""
-        counters = {"episodes": len(self.store), "steps": self.steps, "updates": self.updates}
-        return {**counters, "agent": self.agent.state_dict(), "acting": self.acting}
-
-    def _learn(self) -> Metrics:
-        """The gradient steps that the update-to-data ratio owes; the means of what they report."""
+    @property
+    def due(self) -> int:
+        """Gradient steps that are still to be made for what was seen."""
         c, owed = self.config, self.config.offline_updates
-        if self.steps >= c.base_steps and len(self.store):
-            self._require_some_success()
+        if self.steps >= c.base_steps and self.replay.online.episodes:
             owed += c.first_updates + int(c.utd * (self.steps - c.base_steps))
+        return max(owed - self.updates, 0)
+
+    def learn(self, most: int | None = None) -> Metrics:
+        """The gradient steps that are due, `most` of them at most; the means of what they report."""
+        self._require_some_success()
         seen: dict[str, list[float]] = defaultdict(list)
-        for _ in range(owed - self.updates):
+        for _ in range(self.due if most is None else min(self.due, most)):
             for key, value in self.agent.update(self.replay).items():
                 seen[key].append(value)
-        self.updates = max(owed, self.updates)
-        return {"updates": float(self.updates), **{key: float(np.mean(values)) for key, values in seen.items()}}
+            self.updates += 1
+        means = {key: float(np.mean(values)) for key, values in seen.items()}
+        if wrong := [key for key, mean in means.items() if not np.isfinite(mean)]:
+            raise RobotRLError(
+                f"{', '.join(wrong)} became {means[wrong[0]]} near gradient step {self.updates}; what was saved before "
+                "is kept. Lower the learning rates in a new run."
+            )
+        return {"updates": float(self.updates), **means}
 
     def _require_some_success(self) -> None:
         """Raise where many episodes of the base brought not one success: no refiner here learns from that."""
         played = self.replay.online.episodes
-        if played >= HOPELESS and not self.replay.online.count("success"):
+        if self.due and played >= HOPELESS and not self.replay.online.count("success"):
             raise RobotRLError(
                 f"none of the first {played} episodes succeeded, so there is nothing to refine. Give the base more "
                 "demonstrations or train it longer; let somebody help (--human.skill); or play more --base-steps."
             )
 
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the episodes, which have their own store."""
+        counters = {"episodes": self.replay.online.episodes, "steps": self.steps, "updates": self.updates}
+        return {**counters, "agent": self.agent.state_dict()}
 
-def _described(index: int, episode: Episode) -> Metrics:
+    def load_state_dict(self, state: dict[str, Any], store: EpisodeStore) -> None:
+        """Go on where `state_dict` was taken; the episodes are those of `store`."""
+        if len(store) < state["episodes"]:
+            raise RobotRLError(f"{store.path} has lost episodes: {state['episodes']} were saved. Start a new run.")
+        for i in range(state["episodes"]):
+            self.take(store.read(i, images=False))
+        self.updates = state["updates"]
+        self.agent.load_state_dict(state["agent"])
+
+
+class Practice:
+    """One agent that plays and learns in turn."""
+
+    def __init__(self, env: Env, learning: Learning, store: EpisodeStore) -> None:
+        self.env, self.learning, self.store = env, learning, store
+        self.snapshot: Callable[[int], None] = lambda steps: None
+        self.ahead: Ahead | None = None
+        self.acting: dict[str, Any] | None = None  # with `ahead`: the agent that plays the next episode
+
+    def resume(self, run: Run) -> None:
+        """Go back to the last save: what was played after it is played again, and comes out the same."""
+        state = run.load()
+        if state is not None:
+            self.learning.load_state_dict(state, self.store)
+            self.acting = state["acting"]
+        self.store.truncate(self.learning.replay.online.episodes)
+        run.rewind(self.learning.steps)
+
+    def go(self, run: Run) -> None:
+        """Practise until the configured number of steps is reached."""
+        learning, config = self.learning, self.learning.config
+        if learning.updates < config.offline_updates:
+            run.log(learning.steps, learning.learn())
+            run.save(self.state_dict())
+        progress = tqdm(total=config.steps, initial=learning.steps, desc="refine", disable=None)
+        if self.ahead is not None:
+            self.ahead.start(self.acting or learning.agent.state_dict(), practice_seed(config, len(self.store)))
+        while learning.steps < config.steps:
+            index = len(self.store)
+            episode = remembered(self._play(index), learning.agent)
+            self.store.append(episode)
+            learning.take(episode)
+            run.log(learning.steps, described(index, episode) | learning.learn())
+            if mark := snapshot_due(config, learning.steps, len(episode)):
+                self.snapshot(mark)
+            run.save(self.state_dict())
+            progress.update(len(episode))
+        progress.close()
+
+    def _play(self, index: int) -> Episode:
+        config, agent = self.learning.config, self.learning.agent
+        if self.ahead is None:
+            return rollout(self.env, agent, explore=True, seed=practice_seed(config, index))
+        episode = self.ahead.receive()
+        self.acting = deepcopy(agent.state_dict())
+        self.ahead.start(self.acting, practice_seed(config, index + 1))
+        return episode
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the episodes, which have their own store."""
+        return {**self.learning.state_dict(), "acting": self.acting}
+
+
+def practice_seed(config: RefineConfig, index: int) -> int:
+    """Of the practice episode `index`."""
+    return episode_seed("refine", config.seed, index)
+
+
+def remembered(episode: Episode, agent: Agent) -> Episode:
+    """The episode, with what the agent has to say of it afterwards where it remembered nothing while acting."""
+    return episode if episode.extras else replace(episode, extras=agent.label(episode))
+
+
+def snapshot_due(config: RefineConfig, steps: int, length: int) -> int:
+    """The mark that the last episode, of `length`, passed on the way to `steps`; 0: none."""
+    every = config.snapshot_every
+    return steps // every * every if every and steps // every > (steps - length) // every else 0
+
+
+def described(index: int, episode: Episode) -> Metrics:
     """What `metrics.jsonl` says of an episode; "intervened" counts the human's steps."""
     return {
         "episode": float(index),
@@ -234,7 +281,7 @@ def _play(pipe: Connection, make_env: MakeEnv, make_agent: Callable[[], Agent]) 
             pipe.send(rollout(env, agent, explore=True, seed=seed))
 
 
-def _labelled(agent: Agent, source: EpisodeStore) -> list[Episode]:
+def labelled(agent: Agent, source: EpisodeStore) -> list[Episode]:
     """The demonstrations, with what the agent would have remembered along them."""
     demos = [source.read(i, images=False) for i in range(len(source))]
     if not demos:

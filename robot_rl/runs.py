@@ -80,7 +80,7 @@ class Run:
                     "Use its settings to resume it, or another folder."
                 )
             return
-        if self.path.exists() and any(self.path.iterdir()):
+        if self.path.exists() and any(not f.name.startswith(".part-") for f in self.path.iterdir()):
             raise RobotRLError(f"{self.path} is not empty and holds no run of robot-rl; name another folder")
         self.path.mkdir(parents=True, exist_ok=True)
         if (free := shutil.disk_usage(self.path).free) < MIN_FREE:

@@ -1,0 +1,204 @@
+"""Actor and learner as two processes, on one machine or on two that share a folder: `refine --role actor|learner`.
+
+They exchange files alone, so that either may be killed and started again: the actor appends whole episodes to the
+store, the learner reads what is new and publishes weights. An episode is in the store once or not at all, and its place
+fixes its seed; weights are taken only if they are whole, finite and of the right shapes, else the old ones play on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from robot_rl.episodes import EpisodeStore
+from robot_rl.refine import (
+    Learning,
+    RefineConfig,
+    described,
+    labelled,
+    practice_seed,
+    remembered,
+    snapshot_due,
+    snapshot_file,
+)
+from robot_rl.rollout import rollout
+from robot_rl.runs import Run, read_torch
+from robot_rl.types import Agent, Env, RobotRLError
+
+POLL = 0.2  # between looks for new files [s]
+PUBLISH = 50  # gradient steps between weights (HIL-SERL's)
+SAVE = 500  # gradient steps between the learner's checkpoints
+WEIGHTS = "weights.pt"
+
+
+def act(
+    out: Path,
+    demos: Path,
+    make_env: Callable[[], Env],
+    make_agent: Callable[[], Agent],
+    config: RefineConfig,
+    about: dict[str, Any],
+) -> None:
+    """Play practice episodes into the folder `out` until there are enough, always with the newest sound weights."""
+    torch.set_num_threads(1)
+    with Run(out, "refine", {"demos": str(Path(demos).resolve()), "refine": config, **about}) as run:
+        torch.manual_seed(config.seed)
+        agent = make_agent()
+        inbox = Inbox(run.path / WEIGHTS, agent)
+        with closing(make_env()) as env, EpisodeStore.create(run.path / "episodes", env.spec) as store:
+            steps = sum(len(store.read(i, images=False)) for i in range(len(store)))
+            progress = tqdm(total=config.steps, initial=steps, desc="act", disable=None)
+            while steps < config.steps:
+                news = _wait_for_weights(inbox, steps, config)
+                index = len(store)
+                episode = rollout(env, agent, explore=True, seed=practice_seed(config, index))
+                store.append(remembered(episode, agent))
+                steps += len(episode)
+                progress.update(len(episode))
+                with open(run.path / "actor.jsonl", "a") as file:
+                    file.write(json.dumps({"step": steps, **described(index, episode), **news}) + "\n")
+            progress.close()
+
+
+def _wait_for_weights(inbox: Inbox, steps: int, config: RefineConfig) -> dict[str, Any]:
+    """Take what is new; wait for it where the actor is too far ahead. Returns what there is to say of it."""
+    while True:
+        inbox.look()
+        if steps - max(inbox.steps, config.base_steps) <= config.lead:
+            return {"weights": inbox.taken, "refused": inbox.refused}
+        time.sleep(POLL)
+
+
+def learn(
+    out: Path,
+    demos: Path,
+    make_agent: Callable[[], Agent],
+    config: RefineConfig,
+    about: dict[str, Any],
+    save: Callable[[Any, Path], None],
+) -> Path:
+    """Learn from the episodes that an actor plays into the folder `out`, until it is done; returns the agent's file."""
+    torch.set_num_threads(config.threads)
+    with Run(out, "refine", {"demos": str(Path(demos).resolve()), "refine": config, **about}) as run:
+        torch.manual_seed(config.seed)
+        agent = make_agent()
+        learning = Learning(agent, config, labelled(agent, EpisodeStore.open(demos)))
+        store = _wait_for_store(run.path / "episodes")
+        if (state := run.load()) is not None:
+            learning.load_state_dict(state, store)
+            run.rewind(learning.steps)
+        through = 0  # the step up to which everything due was learned and published
+        while learning.steps < config.steps or learning.due:
+            _take_new(learning, store, run, lambda mark: save(agent, snapshot_file(run.path, mark)))
+            if learning.due:
+                before = learning.updates
+                metrics = learning.learn(PUBLISH)
+                if not learning.due or learning.updates // SAVE > before // SAVE:
+                    run.save(learning.state_dict())
+                    run.log(learning.steps, metrics)
+            elif through == learning.steps:
+                time.sleep(POLL)
+                continue
+            through = through if learning.due else learning.steps
+            publish(agent, run, through)
+        save(agent, run.path / "agent.pt")
+    return run.path / "agent.pt"
+
+
+def _wait_for_store(path: Path) -> EpisodeStore:
+    while not (path / ".zattrs").exists():  # the actor makes it
+        time.sleep(POLL)
+    return EpisodeStore.open(path)
+
+
+def _take_new(learning: Learning, store: EpisodeStore, run: Run, snapshot: Callable[[int], None]) -> None:
+    store.refresh()
+    for i in range(learning.replay.online.episodes, len(store)):
+        episode = store.read(i, images=False)
+        learning.take(episode)
+        run.log(learning.steps, described(i, episode))
+        if mark := snapshot_due(learning.config, learning.steps, len(episode)):
+            snapshot(mark)
+
+
+def publish(agent: Agent, run: Run, steps: int) -> None:
+    """Write the weights, their hash, and the step up to which everything due was learned."""
+    state = agent.state_dict()
+    run.save({"agent": state, "hash": digest(state), "steps": steps}, WEIGHTS)
+
+
+class Inbox:
+    """Where an actor finds weights: `look` takes new ones if they are sound."""
+
+    def __init__(self, path: Path, agent: Agent) -> None:
+        self.path, self.agent = path, agent
+        self.steps, self.taken, self.refused = 0, "", ""  # hash of what plays; why the newest does not
+        self._seen: tuple[int, int] | None = None
+
+    def look(self) -> bool:
+        """Whether new weights were taken; why not is in `refused`, and printed once."""
+        if not self.path.exists():
+            return False
+        stat = self.path.stat()
+        if (stat.st_mtime_ns, stat.st_ino) == self._seen:
+            return False
+        self._seen = stat.st_mtime_ns, stat.st_ino
+        try:
+            data = read_torch(self.path)
+            require_sound(data, self.agent.state_dict())
+        except RobotRLError as error:
+            self.refused = str(error)
+            tqdm.write(f"weights refused, the old ones play on: {error}")
+            return False
+        self.agent.load_state_dict(data["agent"])
+        self.steps, self.taken, self.refused = data["steps"], data["hash"], ""
+        return True
+
+
+def require_sound(data: dict[str, Any], like: dict[str, Any]) -> None:
+    """Raise unless published weights are whole, finite, and of the shapes of the agent's own state `like`."""
+    if not {"agent", "hash", "steps"} <= set(data):
+        raise RobotRLError(f"these are no published weights; they hold {sorted(data)}")
+    if digest(data["agent"]) != data["hash"]:
+        raise RobotRLError("the weights are not those that were published: their hash differs")
+    theirs = dict(_tensors(data["agent"]))
+    for name, mine in _tensors(like):
+        if "optimizer" in name:
+            continue  # an optimiser has no state before its first step
+        if name not in theirs or theirs[name].shape != mine.shape:
+            found = tuple(theirs[name].shape) if name in theirs else "missing"
+            raise RobotRLError(
+                f"weight {name} is {found}, not {tuple(mine.shape)}: learner and actor differ in --agent"
+            )
+    for name, tensor in theirs.items():
+        if not torch.isfinite(tensor).all():
+            raise RobotRLError(f"weight {name} is not finite")
+
+
+def digest(state: dict[str, Any]) -> str:
+    """SHA-256 of every tensor and its name."""
+    sha = hashlib.sha256()
+    for name, tensor in _tensors(state):
+        sha.update(name.encode())
+        sha.update(tensor.contiguous().numpy().tobytes())
+    return sha.hexdigest()
+
+
+def _tensors(state: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    if isinstance(state, Tensor):
+        yield name, state
+    elif isinstance(state, dict):
+        for key, value in state.items():
+            yield from _tensors(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(state, (list, tuple)):
+        for i, value in enumerate(state):
+            yield from _tensors(value, f"{name}.{i}")

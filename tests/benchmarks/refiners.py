@@ -1,0 +1,127 @@
+"""Every refiner on the same base, demonstrations and budget: `python tests/benchmarks/refiners.py can --out runs/can`.
+
+Runs `robot-rl` for each refiner and seed (--only, --seeds; --jobs at once) into --out, where finished and stopped runs
+are found again, and prints a table of successes on the same 100 start states after so many control steps. Takes hours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+TASKS = {
+    "can": ("robosuite:PickPlaceCan", [(20, 0.3), (40, 0.6), (60, 0.9), (80, 0.6)], 6000, 25_000, 5000),
+    "square": ("robosuite:NutAssemblySquare", [(40, 0.4), (80, 0.6), (120, 0.9)], 6000, 75_000, 25_000),
+}  # world; demonstrations in all after each skill; gradient steps of the base; control steps; snapshots
+MLP = "policy:flow policy.backbone:mlp-config --policy.backbone.width 256 --policy.backbone.depth 2"
+NETS = "--agent.width 128 --agent.critic-only 2500"
+HUMAN = "--human.skill 0.9"
+REFINERS = {
+    "residual": f"--utd 2 agent:residual {NETS} --agent.heads 5 --agent.scale 0.3 --agent.gripper-scale 1.2",
+    "residual, whole chunks": f"--utd 1 agent:residual {NETS} --agent.heads 5 --agent.scale 0.3 "
+    "--agent.gripper-scale 1.2 --agent.whole-chunks --agent.candidates 4",
+    "dsrl": f"--utd 0.5 agent:dsrl {NETS} --agent.batch 128",
+    "expo": f"--utd 1 agent:expo {NETS} --agent.gripper-scale 1.2",
+    "rlpd": f"--utd 1 agent:rlpd {NETS} --agent.heads 5",
+    "corrections": f"--utd 0.5 {HUMAN} agent:corrections",
+    "corrections, no human": "--utd 0.5 agent:corrections",
+    "residual, human": f"--utd 2 {HUMAN} agent:residual {NETS} --agent.heads 5 --agent.scale 0.3 "
+    "--agent.gripper-scale 1.2",
+}
+
+
+def main() -> None:
+    """Base, then all runs, then the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", default=list(REFINERS), choices=REFINERS)
+    parser.add_argument("--jobs", type=int, default=2)
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    _base(given.task, given.out)
+    with ThreadPoolExecutor(given.jobs) as pool:
+        list(
+            pool.map(
+                lambda job: _refine(given.task, given.out, *job), [(n, s) for s in given.seeds for n in given.only]
+            )
+        )
+    print(_table(given.task, given.out, given.only, given.seeds))
+
+
+def _robot_rl(out: Path, log: str, words: str) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MUJOCO_GL": "egl"}
+    with open(out / f"{log}.log", "a") as file:
+        print("robot-rl", words, flush=True)
+        command = [sys.executable, "-m", "robot_rl.cli", *words.split()]
+        subprocess.run(command, check=True, cwd=out, stdout=file, stderr=file, env=environment)
+
+
+def _base(task: str, out: Path) -> None:
+    world, demonstrations, steps, _, _ = TASKS[task]
+    if not (out / "base" / "report.html").exists():
+        for episodes, skill in demonstrations:
+            _robot_rl(
+                out, "base", f"collect --out demos --world {world} --episodes {episodes} --skill {skill} --workers 1"
+            )
+        _robot_rl(
+            out,
+            "base",
+            f"pretrain --out base --store demos --steps {steps} --batch 128 --warmup 300 --evaluate 100 --workers 1 "
+            f"{MLP}",
+        )
+
+
+def _refine(task: str, out: Path, name: str, seed: int) -> None:
+    *_, steps, every = TASKS[task]
+    run = _folder(name, seed)
+    if not (out / run / "promotion.json").exists():
+        own, _, agent = REFINERS[name].partition("agent:")
+        _robot_rl(
+            out,
+            run,
+            f"refine --out {run} --policy base --demos demos --seed {seed} --steps {steps} --base-steps 2500 "
+            f"--first-updates 2500 --threads 1 --snapshot-every {every} --videos 0 --workers 1 {own} agent:{agent}",
+        )
+
+
+def _folder(name: str, seed: int) -> str:
+    return f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
+
+
+def _table(task: str, out: Path, names: list[str], seeds: list[int]) -> str:
+    """Markdown: successes of 100 at each snapshot, a column a seed's worth joined by commas."""
+    *_, steps, every = TASKS[task]
+    marks = range(every, steps + 1, every)
+    lines = [f"| refiner | base | {' | '.join(f'{m:,}' for m in marks)} | length, roughness at the end | human steps |"]
+    lines.append("|---" * (len(marks) + 4) + "|")
+    for name in names:
+        runs = [out / _folder(name, seed) for seed in seeds if (out / _folder(name, seed) / "promotion.json").exists()]
+        if not runs:
+            continue
+        labels = ["base", *(f"{m} steps" for m in marks)]
+        summaries = {label: [_summary(run, label) for run in runs] for label in labels}
+        cells = [", ".join(str(s["successes"]) for s in summaries[label]) for label in labels]
+        last = summaries[labels[-1]]
+        ends = ", ".join(f"{s['mean_success_length'] or 0:.0f}; {s['mean_roughness']:.3f}" for s in last)
+        human = ", ".join(f"{_human_steps(run):.0f}" for run in runs)
+        lines.append(f"| {name} | {' | '.join(cells)} | {ends} | {human} |")
+    return "\n".join(lines)
+
+
+def _summary(run: Path, label: str) -> dict[str, float]:
+    return json.loads((run / f"evaluation_{label}.json").read_text())["summary"]
+
+
+def _human_steps(run: Path) -> float:
+    return sum(json.loads(line).get("intervened", 0.0) for line in (run / "metrics.jsonl").read_text().splitlines())
+
+
+if __name__ == "__main__":
+    main()
