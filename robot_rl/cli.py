@@ -19,6 +19,7 @@ from policies.mlp import MlpConfig
 from robot_rl import apart, checkpoints, imports, report
 from robot_rl import collect as collecting
 from robot_rl import demo as demonstrating
+from robot_rl import distil as distilling
 from robot_rl import evaluate as evaluating
 from robot_rl import inspect as inspecting
 from robot_rl import pretrain as pretraining
@@ -196,7 +197,7 @@ def inspect(store: Path, out: Path | None = None, repair: bool = False, video_of
 
 def pretrain(
     out: Path,
-    store: Path,
+    store: tuple[Path, ...],
     policy: Choice = FlowConfig(),
     config: Annotated[PretrainConfig, Flat] = PretrainConfig(),
     evaluate: int = 0,
@@ -206,7 +207,7 @@ def pretrain(
 
     Args:
         out: folder of the run
-        store: the store of episodes to imitate
+        store: the store of episodes to imitate, or several
         policy: what to train
         config: how to train it
         evaluate: start states to play with the finished policy
@@ -215,7 +216,7 @@ def pretrain(
     file = pretraining.pretrain(out, store, policy, config, checkpoint.save)
     evaluations = {}
     if evaluate:
-        world = worlds.of_spec(EpisodeStore.open(store).spec)
+        world = worlds.of_spec(EpisodeStore.open(store[0]).spec)
         evaluations["policy"] = evaluating.evaluate_once(
             out / "evaluation.json",
             world.build,
@@ -283,6 +284,42 @@ def refine(
     print(f"agent: {file}\nbest.pt: {promoted}\nreport: {page}")
 
 
+def distil(
+    out: Path,
+    agent: Path,
+    demos: tuple[Path, ...],
+    config: Annotated[PretrainConfig, Flat] = PretrainConfig(),
+    episodes: int = 100,
+    evaluate: int = 100,
+    workers: int = 2,
+) -> None:
+    """Turn what a refined agent learned into the next base: imitate its successful episodes beside demonstrations.
+
+    Args:
+        out: folder of the run
+        agent: the refined agent: its file, or the folder of its refine run
+        demos: the store of demonstrations, or several
+        config: how to train; the policy is built as the agent's base was
+        episodes: successful episodes of the agent to play
+        evaluate: start states on which agent and policy are compared at the end; 0: none
+        workers: processes that play
+    """
+    teacher = checkpoints.load_agent(agent)
+    make_env, make_agent = worlds.of_spec(teacher.policy.spec).build, partial(checkpoints.load_agent, agent)
+    spec = _spec(worlds.of_spec(teacher.policy.spec))
+    base = teacher.policy.config
+    file = distilling.distil(
+        out, demos, spec, make_env, make_agent, base, config, checkpoint.save, episodes=episodes, workers_=workers
+    )
+    print(f"policy: {file}")
+    if evaluate:
+        comparison = report.Comparison(out, make_env, evaluate, workers=workers)
+        comparison.play("agent", make_agent)
+        comparison.play("distilled", partial(checkpoints.load_agent, file, teacher.config.execute))
+        page = comparison.report(f"distil {out}", (out / "policy" / "metrics.jsonl",), videos=0)
+        print(f"report: {page}")
+
+
 def evaluate(
     agent: Path,
     world: str | None = None,
@@ -339,6 +376,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "inspect": inspect,
     "pretrain": pretrain,
     "refine": refine,
+    "distil": distil,
     "evaluate": evaluate,
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -60,17 +60,26 @@ class PretrainConfig:
 
 
 def pretrain(
-    out: Path, store: Path, policy_config: PolicyConfig, config: PretrainConfig, save: Callable[[Any, Path], None]
+    out: Path,
+    stores: Path | Sequence[Path],
+    policy_config: PolicyConfig,
+    config: PretrainConfig,
+    save: Callable[[Any, Path], None],
 ) -> Path:
-    """Train into the folder `out`, or resume it; returns the policy's file. `save` writes a policy to a file."""
-    source = EpisodeStore.open(store)
-    episodes = [source.read(i, images=False) for i in range(len(source))][: config.max_episodes]
+    """Train on one store or several into the folder `out`, or resume it; returns the policy's file.
+
+    `save` writes a policy to a file.
+    """
+    paths = [Path(stores)] if isinstance(stores, (str, Path)) else [Path(store) for store in stores]
+    sources = [EpisodeStore.open(path) for path in paths]
+    for path, source in zip(paths[1:], sources[1:], strict=True):
+        sources[0].spec.require(source.spec, f"the store {paths[0]}", f"the store {path}", state_only=True)
+    episodes = [s.read(i, images=False) for s in sources for i in range(len(s))][: config.max_episodes]
     windows = Windows(episodes, policy_config.horizon, policy_config.n_obs)
     torch.set_num_threads(config.threads)
-    with Run(
-        out, "pretrain", {"store": str(Path(store).resolve()), "policy": policy_config, "pretrain": config}
-    ) as run:
-        trainer = Trainer(policy_config, config, source.spec, windows)
+    named = [str(path.resolve()) for path in paths]
+    with Run(out, "pretrain", {"store": named, "policy": policy_config, "pretrain": config}) as run:
+        trainer = Trainer(policy_config, config, sources[0].spec, windows)
         if (state := run.load()) is not None:
             trainer.load_state_dict(state)
             run.rewind(trainer.step)

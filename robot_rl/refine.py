@@ -44,7 +44,7 @@ class RefineConfig:
     """gradient steps on the demonstrations alone, before anything is played"""
     first_updates: int = 2_000
     """gradient steps right after the base's steps, before practice goes on"""
-    utd: int = 4
+    utd: float = 4.0
     """update-to-data ratio: gradient steps for each control step"""
     threads: int = 2
     """CPU threads of learning; the result depends on it in the last bits"""

@@ -24,7 +24,7 @@ class HumanConfig:
     """steps without progress after which the human takes over"""
     alarm: float = 0.15
     """so much farther from done than it was already [m]: something was lost, the human takes over at once"""
-    help: float = 0.08
+    help: float = 0.15
     """so much nearer to done [m], and the human lets go"""
     longest: int = 60
     """steps after which the human lets go anyway"""

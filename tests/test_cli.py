@@ -68,6 +68,42 @@ def test_the_whole_path_ends_in_a_report(store, base, tmp_path, capsys):
     assert json.loads(result.read_text()) == told
 
 
+@pytest.mark.parametrize("agent", ["dsrl", "rlpd", "corrections", "expo", "taco"])
+def test_every_refiner_can_be_chosen_and_a_human_may_help(store, base, tmp_path, agent):
+    run = tmp_path / "refined"
+    practice = ("--steps", 200, "--base-steps", 60, "--first-updates", 3, "--utd", 0.05, "--snapshot-every", 100)
+    human = ("--human.skill", 1.0, "--human.patience", 4)
+    ends = ("--evaluate", 6, "--videos", 0, "--workers", 1)
+    words = ("--out", run, "--policy", base, "--demos", store, *practice, *human, *ends, f"agent:{agent}")
+    assert call("refine", *words) == 0
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert sum(row["intervened"] for row in rows) > 0
+    assert [f.stem for f in sorted((run / "snapshots").iterdir())] == ["100", "200"]
+    verdict = json.loads((run / "promotion.json").read_text())
+    assert set(verdict["against_base"]) == {"100 steps", "200 steps", "refined"} and (run / "best.pt").exists()
+    assert call("evaluate", "--agent", run, "--episodes", 2, "--workers", 1) == 0
+
+
+def test_selection_learns_from_demonstrations_alone(store, base, tmp_path):
+    run = tmp_path / "taco"
+    words = ("--out", run, "--policy", base, "--demos", store, "--steps", 0, "--offline-updates", 30, "--evaluate", 0)
+    assert call("refine", *words, "agent:taco") == 0
+    assert len(EpisodeStore.open(run / "episodes")) == 0
+    assert call("evaluate", "--agent", run, "--episodes", 2, "--workers", 1) == 0
+
+
+def test_what_an_agent_learned_becomes_the_next_base(store, base, tmp_path, capsys):
+    run = tmp_path / "next"
+    words = ("--out", run, "--agent", base, "--demos", store, "--episodes", 7, "--steps", 60, "--batch", 16)
+    assert call("distil", *words, "--evaluate", 4, "--workers", 1) == 0
+    kept = EpisodeStore.open(run / "episodes")
+    assert len(kept) == 7 and all(e.success and not e.extras and e.meta["actor"] == "agent" for e in kept)
+    assert (run / "report.html").exists()
+    assert call("evaluate", "--agent", run / "policy", "--episodes", 2, "--workers", 1) == 0
+    assert call("distil", *words, "--evaluate", 4, "--workers", 1) == 0, "the same folder resumes"
+    assert len(EpisodeStore.open(run / "episodes")) == 7
+
+
 @pytest.mark.parametrize(
     "kind",
     [

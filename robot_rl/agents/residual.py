@@ -86,6 +86,8 @@ class ResidualConfig:
     penalty: float = 0.1
     """weight of the mean squared residual, as a share of its scale, in the actor's loss: stay near the base where the
     critic sees no gain"""
+    caution: float = 0.0
+    """standard deviations between the heads that the actor takes off their mean: it goes where they agree"""
     tau: float = 0.005
     """share by which the target critics follow at each step"""
 
@@ -233,7 +235,8 @@ class Residual:
         full = base + residual
         full = full + (full.clamp(-1.0, 1.0) - full).detach()  # straight through the clip
         cost = (residual / self._scale.clamp(min=1e-9)).square().mean()
-        loss = self.config.penalty * cost - self.critic(batch["state"], full).mean()
+        q = self.critic(batch["state"], full)
+        loss = self.config.penalty * cost - (q.mean(0) - self.config.caution * q.std(0)).mean()
         descend(self.actor_optimizer, loss)
         return {"actor_loss": loss.item(), "residual": residual.abs().mean().item()}
 
