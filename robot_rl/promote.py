@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from robot_rl.runs import atomically
+from robot_rl.types import RobotRLError
 
 Result = dict[str, Any]  # of `evaluate`
 
@@ -34,8 +35,9 @@ def promote(out: Path, base: Path, results: dict[str, Result], candidates: dict[
 
 def compare(base: Result, refined: Result) -> dict[str, float]:
     """Start states "gained" and "lost", and the "p" of so many losses or more if both were equally good (sign test)."""
+    if [row["seed"] for row in base["episodes"]] != [row["seed"] for row in refined["episodes"]]:
+        raise RobotRLError("these evaluations are of different start states and cannot be compared; play both again")
     pairs = list(zip(base["episodes"], refined["episodes"], strict=True))
-    assert all(b["seed"] == r["seed"] for b, r in pairs)
     gained = sum(r["success"] and not b["success"] for b, r in pairs)
     lost = sum(b["success"] and not r["success"] for b, r in pairs)
     n = gained + lost

@@ -59,19 +59,6 @@ def test_it_is_its_base_bit_for_bit_until_the_actor_moves(policy):
     assert not np.array_equal(moved, rollout(ToyEnv(), base, explore=False, seed=0).action)
 
 
-def test_the_base_survives_the_bounded_noise(toy_policy):
-    """Trap 12: before anything is learned, noise from the untrained actor must serve as well as the base's own."""
-
-    def steered():
-        agent = CONFIG.build(checkpoint.load(toy_policy))
-        agent.updates = CONFIG.critic_only + 1  # the actor acts, and has learned nothing
-        return agent
-
-    own = evaluate(ToyEnv, partial(load_agent, toy_policy, 4), episodes=100)["summary"]
-    boxed = evaluate(ToyEnv, steered, episodes=100)["summary"]
-    assert boxed["wilson_high"] >= own["wilson_low"] and boxed["wilson_low"] <= own["wilson_high"]
-
-
 @given(st.integers(0, 10_000), st.floats(0.1, 3.0), st.floats(0.1, 50.0))
 @settings(max_examples=30, deadline=None)
 def test_noise_stays_in_its_box_and_its_density_is_the_squashed_gaussians(seed, bound, size):

@@ -101,7 +101,7 @@ class Taco:
 
     def update(self, replay: Replay) -> Metrics:
         """One step of regression onto the coins of demonstrated steps."""
-        if self._coins is None:
+        if self._coins is None or len(self._coins[0]) != len(replay.demos):  # a human may have added to them
             self._coins = self._tossed(replay)
         steps, coins = self._coins
         index = torch.randint(len(steps), (self.config.batch,), generator=self._random)
