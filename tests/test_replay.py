@@ -117,3 +117,59 @@ def test_a_chunk_is_what_was_executed_and_histories_stay_in_their_episode(episod
         assert batch["next/history"][i, :, 0].tolist() == [max(then + k, begin) for k in range(1 - To, 1)]
         expected = [min(now + k, end - 1) / 1000 for k in range(h)]
         np.testing.assert_allclose(batch["chunk"][i, :, 0], expected, rtol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.booleans(), min_size=1, max_size=12), min_size=1, max_size=4), st.integers(1, 6))
+def test_no_transition_spans_a_change_of_hands_and_each_kind_is_what_it_says(hands, n):
+    table, truth, offset = Table(), {}, 0
+    for k, intervened in enumerate(hands):
+        T, success = len(intervened), bool(k % 2)
+        episode = chain(T, success=success, offset=offset)
+        episode.intervened = np.array(intervened)
+        table.add(episode)
+        for t in range(T):
+            end = next((u for u in range(t, T) if intervened[u] != intervened[t]), T)
+            truth[offset + t] = (min(t + n, end) - t, intervened[t], success, offset, offset + T)
+        offset += T + 1
+    for kind, column in (("all", None), ("human", 1), ("success", 2)):
+        chosen = {row for row, value in truth.items() if column is None or value[column]}
+        assert table.count(kind) == len(chosen)
+        if not chosen:
+            with pytest.raises(RobotRLError, match="empty"):
+                table.sample(4, n, GAMMA, torch.Generator(), kind=kind)
+            continue
+        batch = table.sample(200, n, GAMMA, torch.Generator().manual_seed(0), kind=kind)
+        windows = table.windows(200, 4, 3, torch.Generator().manual_seed(0), kind)
+        for i, now in enumerate(batch["state"][:, 0].long().tolist()):
+            m, _, success, first, last = truth[now]
+            assert now in chosen and int(batch["next/state"][i]) == now + m
+            over = success and now + m == last
+            assert batch["discount"][i] == pytest.approx(0.0 if over else GAMMA**m)
+            assert windows["state"][i, :, 0].tolist() == [max(now + k, first) for k in (-2, -1, 0)]
+            np.testing.assert_allclose(
+                windows["action"][i, :, 0], [min(now + k, last - 1) / 1000 for k in range(4)], rtol=1e-5
+            )
+
+
+def test_a_humans_steps_go_to_the_demonstrations_too_and_shares_fall_to_them_while_there_is_nothing_else():
+    replay, random = Replay(), torch.Generator().manual_seed(0)
+    replay.demos.add(chain(5, success=True))
+    only_demos = replay.imitation(40, 2, 1, random, success_share=0.3, human_share=0.5)
+    assert len(only_demos["action"]) == 40 and (only_demos["state"] < 50).all()
+    failed, won = chain(9, success=False, offset=100), chain(9, success=True, offset=200)
+    failed.intervened[3:6] = True
+    for episode in (failed, won):
+        replay.remember(episode)
+    assert len(replay.demos) == 5 + 3 and len(replay.online) == 18
+    state = replay.imitation(400, 2, 1, random, success_share=0.25, human_share=0.5)["state"][:, 0, 0]
+    assert (state >= 200).sum() == 100 and ((state >= 103) & (state < 106)).sum() >= 200
+    assert ((state >= 100) & (state < 200) & ~((state >= 103) & (state < 106))).sum() == 0, "no failure is imitated"
+
+
+def test_a_replay_too_small_for_the_n_step_is_named():
+    replay = Replay()
+    replay.demos.add(chain(5, success=True))
+    replay.online.add(chain(7, success=True))
+    with pytest.raises(RobotRLError, match="transitions of 8 steps: its longest episode has 7"):
+        replay.sample(4, 0.5, 8, GAMMA, torch.Generator())

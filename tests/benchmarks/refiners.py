@@ -19,19 +19,18 @@ TASKS = {
     "square": ("robosuite:NutAssemblySquare", [(40, 0.4), (80, 0.6), (120, 0.9)], 6000, 75_000, 25_000),
 }  # world; demonstrations in all after each skill; gradient steps of the base; control steps; snapshots
 MLP = "policy:flow policy.backbone:mlp-config --policy.backbone.width 256 --policy.backbone.depth 2"
-NETS = "--agent.width 128 --agent.critic-only 2500"
+NETS = "--agent.width 128 --agent.critic-only 5000"
 HUMAN = "--human.skill 0.9"
 REFINERS = {
-    "residual": f"--utd 2 agent:residual {NETS} --agent.heads 5 --agent.scale 0.3 --agent.gripper-scale 1.2",
+    "residual": f"--utd 2 agent:residual {NETS} --agent.heads 5 --agent.scale 0.3",
     "residual, whole chunks": f"--utd 1 agent:residual {NETS} --agent.heads 5 --agent.scale 0.3 "
-    "--agent.gripper-scale 1.2 --agent.whole-chunks --agent.candidates 4",
+    "--agent.whole-chunks --agent.candidates 4 --agent.penalty 0.5",
     "dsrl": f"--utd 0.5 agent:dsrl {NETS} --agent.batch 128",
-    "expo": f"--utd 1 agent:expo {NETS} --agent.gripper-scale 1.2",
+    "expo": f"--utd 1 agent:expo {NETS}",
     "rlpd": f"--utd 1 agent:rlpd {NETS} --agent.heads 5",
     "corrections": f"--utd 0.5 {HUMAN} agent:corrections",
     "corrections, no human": "--utd 0.5 agent:corrections",
-    "residual, human": f"--utd 2 {HUMAN} agent:residual {NETS} --agent.heads 5 --agent.scale 0.3 "
-    "--agent.gripper-scale 1.2",
+    "residual, human": f"--utd 2 {HUMAN} agent:residual {NETS} --agent.heads 5 --agent.scale 0.3",
 }
 
 
@@ -87,7 +86,7 @@ def _refine(task: str, out: Path, name: str, seed: int) -> None:
             out,
             run,
             f"refine --out {run} --policy base --demos demos --seed {seed} --steps {steps} --base-steps 2500 "
-            f"--first-updates 2500 --threads 1 --snapshot-every {every} --videos 0 --workers 1 {own} agent:{agent}",
+            f"--first-updates 5000 --threads 1 --snapshot-every {every} --videos 0 --workers 1 {own} agent:{agent}",
         )
 
 
