@@ -27,6 +27,7 @@ from robot_rl.refine import (
     labelled,
     practice_seed,
     remembered,
+    require_possible,
     snapshot_due,
     snapshot_file,
 )
@@ -35,6 +36,7 @@ from robot_rl.runs import Run, read_torch
 from robot_rl.types import Agent, Env, RobotRLError
 
 POLL = 0.2  # between looks for new files [s]
+PATIENCE = 30.0  # between complaints of waiting [s]
 PUBLISH = 50  # gradient steps between weights (HIL-SERL's)
 SAVE = 500  # gradient steps between the learner's checkpoints
 WEIGHTS = "weights.pt"
@@ -49,6 +51,7 @@ def act(
     about: dict[str, Any],
 ) -> None:
     """Play practice episodes into the folder `out` until there are enough, always with the newest sound weights."""
+    require_possible(config)
     torch.set_num_threads(1)
     with Run(out, "refine", {"demos": str(Path(demos).resolve()), "refine": config, **about}) as run:
         torch.manual_seed(config.seed)
@@ -71,10 +74,14 @@ def act(
 
 def _wait_for_weights(inbox: Inbox, steps: int, config: RefineConfig) -> dict[str, Any]:
     """Take what is new; wait for it where the actor is too far ahead. Returns what there is to say of it."""
+    asked = time.monotonic()
     while True:
         inbox.look()
         if steps - max(inbox.steps, config.base_steps) <= config.lead:
             return {"weights": inbox.taken, "refused": inbox.refused}
+        if time.monotonic() - asked > PATIENCE:
+            tqdm.write(f"waiting for the learner: {steps} steps are played, weights have learned from {inbox.steps}")
+            asked = time.monotonic()
         time.sleep(POLL)
 
 
@@ -87,25 +94,31 @@ def learn(
     save: Callable[[Any, Path], None],
 ) -> Path:
     """Learn from the episodes that an actor plays into the folder `out`, until it is done; returns the agent's file."""
+    require_possible(config)
     torch.set_num_threads(config.threads)
     with Run(out, "refine", {"demos": str(Path(demos).resolve()), "refine": config, **about}) as run:
         torch.manual_seed(config.seed)
         agent = make_agent()
-        learning = Learning(agent, config, labelled(agent, EpisodeStore.open(demos)))
+        source = EpisodeStore.open(demos)
+        source.spec.require(agent.policy.spec, f"the store {demos}", "the policy", state_only=True)
+        learning = Learning(agent, config, labelled(agent, source))
         store = _wait_for_store(run.path / "episodes")
         if (state := run.load()) is not None:
             learning.load_state_dict(state, store)
-            run.rewind(learning.steps)
+        run.rewind(learning.steps)
+        marks: list[int] = []  # snapshots to be taken once everything due was learned
         through = 0  # the step up to which everything due was learned and published
         while learning.steps < config.steps or learning.due:
-            _take_new(learning, store, run, lambda mark: save(agent, snapshot_file(run.path, mark)))
+            marks += _take_new(learning, store, run)
             if learning.due:
                 before = learning.updates
                 metrics = learning.learn(PUBLISH)
                 if not learning.due or learning.updates // SAVE > before // SAVE:
                     run.save(learning.state_dict())
                     run.log(learning.steps, metrics)
-            elif through == learning.steps:
+            while marks and not learning.due:
+                save(agent, snapshot_file(run.path, marks.pop(0)))
+            if not learning.due and through == learning.steps:
                 time.sleep(POLL)
                 continue
             through = through if learning.due else learning.steps
@@ -115,19 +128,24 @@ def learn(
 
 
 def _wait_for_store(path: Path) -> EpisodeStore:
+    if not (path / ".zattrs").exists():
+        tqdm.write(f"waiting for an actor to make {path}")
     while not (path / ".zattrs").exists():  # the actor makes it
         time.sleep(POLL)
     return EpisodeStore.open(path)
 
 
-def _take_new(learning: Learning, store: EpisodeStore, run: Run, snapshot: Callable[[int], None]) -> None:
+def _take_new(learning: Learning, store: EpisodeStore, run: Run) -> list[int]:
+    """See the episodes that came since; the marks that were passed."""
     store.refresh()
+    marks = []
     for i in range(learning.replay.online.episodes, len(store)):
         episode = store.read(i, images=False)
         learning.take(episode)
         run.log(learning.steps, described(i, episode))
         if mark := snapshot_due(learning.config, learning.steps, len(episode)):
-            snapshot(mark)
+            marks.append(mark)
+    return marks
 
 
 def publish(agent: Agent, run: Run, steps: int) -> None:
@@ -151,14 +169,15 @@ class Inbox:
         stat = self.path.stat()
         if (stat.st_mtime_ns, stat.st_ino) == self._seen:
             return False
-        self._seen = stat.st_mtime_ns, stat.st_ino
         try:
             data = read_torch(self.path)
             require_sound(data, self.agent.state_dict())
-        except RobotRLError as error:
+        except RobotRLError as error:  # it is looked at again: a share may show a file before it is whole
+            if str(error) != self.refused:
+                tqdm.write(f"weights refused, the old ones play on: {error}")
             self.refused = str(error)
-            tqdm.write(f"weights refused, the old ones play on: {error}")
             return False
+        self._seen = stat.st_mtime_ns, stat.st_ino
         self.agent.load_state_dict(data["agent"])
         self.steps, self.taken, self.refused = data["steps"], data["hash"], ""
         return True

@@ -280,7 +280,9 @@ def refine(
     for label, refined in files.items():
         comparison.play(label, partial(checkpoints.load_agent, refined))
     page = comparison.report(f"refine {out}", (out / "metrics.jsonl",), videos)
-    promoted = promote(out, checkpoints.file_of(policy), comparison.results, files)
+    unrefined = out / "base.pt"  # in the rhythm in which it was compared
+    checkpoints.save_agent(checkpoints.load_agent(policy, agent.execute), unrefined)
+    promoted = promote(out, unrefined, comparison.results, files)
     print(f"agent: {file}\nbest.pt: {promoted}\nreport: {page}")
 
 
@@ -309,7 +311,17 @@ def distil(
     spec = _spec(worlds.of_spec(teacher.policy.spec))
     base = teacher.policy.config
     file = distilling.distil(
-        out, demos, spec, make_env, make_agent, base, config, checkpoint.save, episodes=episodes, workers_=workers
+        out,
+        demos,
+        spec,
+        make_env,
+        make_agent,
+        base,
+        config,
+        checkpoint.save,
+        {"agent": str(agent.resolve())},
+        episodes=episodes,
+        workers_=workers,
     )
     print(f"policy: {file}")
     if evaluate:

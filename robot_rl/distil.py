@@ -16,6 +16,7 @@ from tqdm import tqdm
 from robot_rl import vector
 from robot_rl.episodes import EpisodeStore
 from robot_rl.pretrain import PolicyConfig, PretrainConfig, pretrain
+from robot_rl.runs import Run
 from robot_rl.seeds import episode_seed
 from robot_rl.types import RobotRLError, Spec
 from robot_rl.workers import MakeEnv, MakePlayer
@@ -32,6 +33,7 @@ def distil(
     policy: PolicyConfig,
     config: PretrainConfig,
     save: Callable[[Any, Path], None],
+    about: dict[str, Any],
     *,
     episodes: int,
     workers_: int = 1,
@@ -39,8 +41,11 @@ def distil(
     """Let the agent play until `episodes` succeeded, then imitate those and `stores`; returns the policy's file.
 
     In the folder `out`: `episodes`, a store of the successes, and `policy`, the run of the training; the same folder
-    resumes. The start states are neither those of practice nor those of evaluation.
+    resumes. `about` says which agent, for `config.json`. The start states are neither those of practice nor those of
+    evaluation.
     """
+    about = {"stores": [str(Path(store).resolve()) for store in stores], "episodes": episodes, **about}
+    Run(out, "distil", {**about, "policy": policy, "pretrain": config})  # refuses a folder of another distillation
     _play(out / "episodes", spec, make_env, make_agent, config.seed, episodes, workers_)
     return pretrain(out / "policy", [*stores, out / "episodes"], policy, config, save)
 
@@ -56,7 +61,9 @@ def _play(
             seeds = [episode_seed("distil", seed, attempt + i) for i in range(ROUND)]
             with closing(vector.episodes(make_env, make_agent, seeds, workers_)) as played:
                 for i, episode in enumerate(played):
-                    if episode.success and len(store) < episodes:
+                    if len(store) == episodes:
+                        break
+                    if episode.success:
                         episode.meta |= {"attempt": attempt + i, "actor": "agent"}
                         episode.extras = {}  # what it remembered to learn by is of no use to its successor
                         store.append(episode)

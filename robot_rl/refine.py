@@ -29,8 +29,6 @@ from robot_rl.seeds import episode_seed
 from robot_rl.types import Agent, Env, Episode, Metrics, RobotRLError
 from robot_rl.workers import Losses, MakeEnv, Worker, WorkerLostError
 
-HOPELESS = 20  # episodes of the base without a success
-
 
 @dataclass(frozen=True)
 class RefineConfig:
@@ -50,6 +48,8 @@ class RefineConfig:
     """CPU threads of learning; the result depends on it in the last bits"""
     overlap: bool = False
     """play the next episode in a second process while learning from the last: it acts as learned one episode earlier"""
+    hopeless: int = 20
+    """so many episodes without a single success, and practice stops with an error; 0: never"""
     lead: int = 1_000
     """with actor and learner apart: control steps that the actor may be ahead of what its weights have learned from"""
     snapshot_every: int = 0
@@ -71,6 +71,7 @@ def refine(
 
     `about` describes the agent and what it was made of, for `config.json`. `save` writes an agent to a file.
     """
+    require_possible(config)
     torch.set_num_threads(config.threads)
     with (
         Run(out, "refine", {"demos": str(Path(demos).resolve()), "refine": config, **about}) as run,
@@ -89,6 +90,14 @@ def refine(
             practice.go(run)
         save(agent, run.path / "agent.pt")
     return run.path / "agent.pt"
+
+
+def require_possible(config: RefineConfig) -> None:
+    """Raise where a number makes no sense."""
+    least = {"steps": 0, "base_steps": 0, "offline_updates": 0, "first_updates": 0, "utd": 0, "threads": 1, "lead": 0}
+    for name, bound in least.items():
+        if getattr(config, name) < bound:
+            raise RobotRLError(f"{name} is {getattr(config, name)}; it must be at least {bound}")
 
 
 def snapshot_file(out: Path, steps: int) -> Path:
@@ -138,11 +147,12 @@ class Learning:
 
     def _require_some_success(self) -> None:
         """Raise where many episodes of the base brought not one success: no refiner here learns from that."""
-        played = self.replay.online.episodes
-        if self.due and played >= HOPELESS and not self.replay.online.count("success"):
+        played, hopeless = self.replay.online.episodes, self.config.hopeless
+        if hopeless and self.due and played >= hopeless and not self.replay.online.count("success"):
             raise RobotRLError(
                 f"none of the first {played} episodes succeeded, so there is nothing to refine. Give the base more "
-                "demonstrations or train it longer; let somebody help (--human.skill); or play more --base-steps."
+                "demonstrations or train it longer, let somebody help (--human.skill), or go on all the same with "
+                "--hopeless 0, in a new run."
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -173,6 +183,8 @@ class Practice:
         """Go back to the last save: what was played after it is played again, and comes out the same."""
         state = run.load()
         if state is not None:
+            if "acting" not in state:
+                raise RobotRLError(f"{run.path} was begun with --role learner; go on with --role actor and learner")
             self.learning.load_state_dict(state, self.store)
             self.acting = state["acting"]
         self.store.truncate(self.learning.replay.online.episodes)
@@ -292,4 +304,7 @@ def labelled(agent: Agent, source: EpisodeStore) -> list[Episode]:
                 f"episode {i} of {source.path} has another reward convention: a reward must be 0, or 1 at a success, "
                 "which ends the episode. Cut it at its success and store the reward so."
             )
-    return [replace(demo, extras=agent.label(demo)) for demo in demos]
+    if not any(demo.success for demo in demos):
+        raise RobotRLError(f"no episode of {source.path} has a reward: demonstrations must show success, as reward 1")
+    seeded = [replace(demo, meta={"seed": i} | demo.meta) for i, demo in enumerate(demos)]  # noise of their own
+    return [replace(demo, extras=agent.label(demo)) for demo in seeded]

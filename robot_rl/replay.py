@@ -84,6 +84,7 @@ class Table:
         *,
         history: int = 0,
         kind: Kind = "all",
+        summed: str | None = None,
     ) -> Batch:
         """`size` n-step transitions, uniformly.
 
@@ -93,19 +94,23 @@ class Table:
 
         With `history`, what a critic of chunks needs too: "history" and "next/history" (B, history, S), newest last,
         and "chunk" (B, n_step, A), the actions executed from t on; the last one before t + m is repeated past it.
+        `summed` names an extra (T + 1,) that is a reward or a cost: "sum/<extra>" (B,), summed as the reward is.
         """
         at = self._draw(size, generator, kind)
         end = self._columns["end"][at]
         then = np.minimum(at + n_step, end)
         steps = np.arange(n_step)
         within = at[:, None] + steps < end[:, None]  # (B, n)
-        rewards = self._columns["reward"][np.minimum(at[:, None] + steps, end[:, None])] * within
+        during = np.minimum(at[:, None] + steps, end[:, None])
+        rewards = self._columns["reward"][during] * within
         over = (then == self._columns["last"][at]) * self._columns["terminal"][at]
         batch = {
             "action": self._columns["action"][at],
             "reward": rewards @ (gamma**steps),
             "discount": gamma ** (then - at) * (1.0 - over),
         }
+        if summed is not None:
+            batch[f"sum/{summed}"] = (self._columns[f"extra/{summed}"][during] * within) @ (gamma**steps)
         for key in ["state", *(k for k in self._columns if k.startswith(("extra/", "image/")))]:
             batch[key], batch[f"next/{key}"] = self._columns[key][at], self._columns[key][then]
         if history:
@@ -116,14 +121,26 @@ class Table:
     def windows(self, size: int, horizon: int, history: int, generator: torch.Generator, kind: Kind = "all") -> Batch:
         """What imitation learns from (`Policy.loss`): "state" (B, history, S) and "action" (B, horizon, A).
 
-        The first observation repeats before an episode's start, the last action past its end.
+        The first observation repeats before an episode's start, the last action past its end. The human's are those
+        that the human executed for at least half of the horizon.
         """
-        at = self._draw(size, generator, kind)
+        return self._windows(self._draw(size, generator, kind, horizon // 2), horizon, history)
+
+    def every_window(self, horizon: int, history: int) -> Batch:
+        """The windows of all steps, in the order in which they came; see `windows`."""
+        return self._windows(self._starts["all"], horizon, history)
+
+    def _windows(self, at: np.ndarray, horizon: int, history: int) -> Batch:
         future = np.minimum(at[:, None] + np.arange(horizon), self._columns["last"][at][:, None] - 1)
         return _tensors({"state": self._history(at, history), "action": self._columns["action"][future]})
 
-    def _draw(self, size: int, generator: torch.Generator, kind: Kind) -> np.ndarray:
+    def reaching(self, kind: Kind, reach: int) -> np.ndarray:
+        """Rows of a kind; of the human's those with at least `reach` steps of the human from there on."""
         starts = self._starts[kind]
+        return starts[self._columns["end"][starts] - starts >= reach] if kind == "human" and len(starts) else starts
+
+    def _draw(self, size: int, generator: torch.Generator, kind: Kind, reach: int = 0) -> np.ndarray:
+        starts = self.reaching(kind, reach)
         if not len(starts):
             which = "" if kind == "all" else f" of steps of the kind '{kind}'"
             raise RobotRLError(f"the replay is empty{which}: record or collect episodes before learning from them")
@@ -176,18 +193,22 @@ class Replay:
         generator: torch.Generator,
         *,
         history: int = 0,
+        summed: str | None = None,
     ) -> Batch:
-        """Of `size` transitions, a share of `demo_share` comes from the demonstrations. See `Table.sample`."""
+        """Of `size` transitions, a share of `demo_share` comes from the demonstrations, all before there is practice.
+
+        See `Table.sample`.
+        """
         longest = max(self.demos.longest, self.online.longest)
         if n_step > longest > 0:
             raise RobotRLError(
                 f"the replay is too small for transitions of {n_step} steps: its longest episode has {longest}. "
                 "Lower n_step, or execute fewer actions of a chunk."
             )
-        n_demos = round(size * demo_share)
+        n_demos = round(size * demo_share) if len(self.online) else size
         return _joined(
             [
-                table.sample(n, n_step, gamma, generator, history=history)
+                table.sample(n, n_step, gamma, generator, history=history, summed=summed)
                 for table, n in ((self.demos, n_demos), (self.online, size - n_demos))
                 if n > 0
             ]
@@ -208,7 +229,7 @@ class Replay:
         A share of which there is nothing yet falls to the demonstrations. See `Table.windows`.
         """
         wanted: list[tuple[Kind, float]] = [("success", success_share), ("human", human_share)]
-        there = [(kind, round(size * share)) for kind, share in wanted if self.online.count(kind)]
+        there = [(kind, int(size * share)) for kind, share in wanted if len(self.online.reaching(kind, horizon // 2))]
         parts = [self.online.windows(n, horizon, history, generator, kind) for kind, n in there if n > 0]
         if left := size - sum(len(part["action"]) for part in parts):
             parts.append(self.demos.windows(left, horizon, history, generator))

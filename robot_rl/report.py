@@ -52,7 +52,11 @@ class Report:
             rows = [json.loads(line) for line in Path(curve).read_text().splitlines()]
             if rows:
                 parts.append(f"<h2>{html.escape(curve.parent.name)}: learning curve</h2>")
-                parts += [_image(partial(_curve, rows, key, label)) for key, label in CURVES.items() if key in rows[-1]]
+                parts += [
+                    _image(partial(_curve, rows, key, label))
+                    for key, label in CURVES.items()
+                    if any(key in r for r in rows)
+                ]
         for caption, video in self.videos.items():
             parts.append(f"<h2>{html.escape(caption)}</h2>{_video(video)}")
         if self.config:

@@ -80,7 +80,8 @@ class Run:
                     "Use its settings to resume it, or another folder."
                 )
             return
-        if self.path.exists() and any(not f.name.startswith(".part-") for f in self.path.iterdir()):
+        others = self.path.exists() and any(not f.name.startswith(".part-") for f in self.path.iterdir())
+        if others and not file.exists():  # another process may just have begun the same run
             raise RobotRLError(f"{self.path} is not empty and holds no run of robot-rl; name another folder")
         self.path.mkdir(parents=True, exist_ok=True)
         if (free := shutil.disk_usage(self.path).free) < MIN_FREE:
@@ -94,7 +95,9 @@ class Run:
             "python": sys.version.split()[0],
             "torch": torch.__version__,
         }
-        atomically(file, lambda part: part.write_text(json.dumps(about, indent=2) + "\n"))
+        mine = self.path / f".part-config-{os.getpid()}.json"  # an actor and a learner may begin at once
+        atomically(mine, lambda part: part.write_text(json.dumps(about, indent=2) + "\n"))
+        os.replace(mine, file)
 
 
 def atomically(path: Path, write: Callable[[Path], Any]) -> None:

@@ -188,6 +188,8 @@ class Player(Protocol):
 class Agent(Player, Protocol):
     """What acts and learns. It holds a Policy and refines it; `frozen` just plays it."""
 
+    policy: Any  # the base, as it was given
+
     def twin(self) -> Self:
         """Another player of the same weights, with an episode of its own."""
 

@@ -128,7 +128,8 @@ class Operator:
     def to_go(self, obs: Obs) -> float:
         """How much is left to do [m]: from the hand to the thing, and from there to where it belongs."""
         scene = self._scene(obs["state"])
-        self._rest = scene.thing if self._rest is None else self._rest
+        if self._rest is None:
+            self._rest, self._home, self._fingers = scene.thing, scene.yaw, scene.fingers
         goal = self._rest + [0.0, 0.0, self._chore.lift] if self._chore.goal is None else self._chore.goal(scene)
         reach = np.linalg.norm(handle_of(self._chore, scene) - scene.hand)
         if self._chore.goal is None:

@@ -140,16 +140,28 @@ def test_no_transition_spans_a_change_of_hands_and_each_kind_is_what_it_says(han
                 table.sample(4, n, GAMMA, torch.Generator(), kind=kind)
             continue
         batch = table.sample(200, n, GAMMA, torch.Generator().manual_seed(0), kind=kind)
-        windows = table.windows(200, 4, 3, torch.Generator().manual_seed(0), kind)
+        windows = table.windows(200, 1, 3, torch.Generator().manual_seed(0), kind)
         for i, now in enumerate(batch["state"][:, 0].long().tolist()):
             m, _, success, first, last = truth[now]
             assert now in chosen and int(batch["next/state"][i]) == now + m
             over = success and now + m == last
             assert batch["discount"][i] == pytest.approx(0.0 if over else GAMMA**m)
             assert windows["state"][i, :, 0].tolist() == [max(now + k, first) for k in (-2, -1, 0)]
-            np.testing.assert_allclose(
-                windows["action"][i, :, 0], [min(now + k, last - 1) / 1000 for k in range(4)], rtol=1e-5
-            )
+            assert windows["action"][i, 0, 0] == pytest.approx(now / 1000)
+    every = table.every_window(4, 1)
+    for i, now in enumerate(sorted(truth)):
+        last = truth[now][-1]
+        np.testing.assert_allclose(
+            every["action"][i, :, 0], [min(now + k, last - 1) / 1000 for k in range(4)], rtol=1e-5
+        )
+
+
+def test_a_humans_windows_are_the_humans_for_half_their_horizon_at_least():
+    table, episode = Table(), chain(20, success=False)
+    episode.intervened[[2, 3, 4, 5, 11, 12]] = True
+    table.add(episode)
+    begins = table.windows(300, 6, 1, torch.Generator().manual_seed(0), "human")["state"][:, 0, 0]
+    assert set(begins.tolist()) == {2, 3}
 
 
 def test_a_humans_steps_go_to_the_demonstrations_too_and_shares_fall_to_them_while_there_is_nothing_else():

@@ -185,7 +185,7 @@ def test_saved_and_loaded_agents_act_alike(policy, tmp_path):
 
 
 def test_impossible_settings_are_named(policy):
-    for config, words in [(replace(SMALL, execute=9), "horizon"), (replace(SMALL, heads=1), "2 heads")]:
+    for config, words in [(replace(SMALL, execute=9), "horizon"), (replace(SMALL, heads=1), "heads is 1")]:
         with pytest.raises(RobotRLError, match=words):
             config.build(policy)
 

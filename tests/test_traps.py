@@ -272,14 +272,16 @@ def test_trap_10_the_gripper_penalty_is_in_every_gradient_step():
 
     def spied(batch):
         target = honest(batch)
-        without = honest({**batch, "extra/toggled": torch.zeros_like(batch["extra/toggled"])})
-        seen.append((without - target, batch["extra/toggled"]))
+        without = honest({**batch, "sum/toggled": torch.zeros_like(batch["sum/toggled"])})
+        seen.append((without - target, batch["sum/toggled"]))
         return target
 
     agent._gripper_td_target = spied
     for _ in range(8):
         agent.update(replay)
-    assert len(seen) == 8
+    sums = torch.cat([flags for _, flags in seen]).unique()
+    assert len(seen) == 8 and len(sums) == 4, "none, now, a step later, two steps later"
+    torch.testing.assert_close(sums, torch.tensor([0.0, 0.99**2, 0.99, 1.0]))
     for difference, flags in seen:
         assert flags.any()
         torch.testing.assert_close(difference, 0.25 * flags)

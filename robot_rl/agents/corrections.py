@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from robot_rl.agents.engine import generator, learned, restore
+from robot_rl.agents.engine import generator, learned, require, restore
 from robot_rl.agents.frozen import Frozen, FrozenConfig
 from robot_rl.agents.student import Student
 from robot_rl.replay import Replay
@@ -52,6 +52,7 @@ class Corrections:
     """Implements `Agent`. Before its first update it acts as the base, bit for bit."""
 
     def __init__(self, policy: Policy, config: CorrectionsConfig) -> None:
+        require(config, batch=1)
         shares = config.human_share, config.success_share
         if min(shares) < 0 or sum(shares) > 1 or not 0 <= config.decay < 1:
             raise RobotRLError(f"corrections needs shares that sum to at most 1 and a decay in [0, 1): {config}")

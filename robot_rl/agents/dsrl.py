@@ -37,6 +37,7 @@ from robot_rl.agents.engine import (
     follow,
     generator,
     learned,
+    require,
     restore,
 )
 from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows
@@ -85,8 +86,9 @@ class Dsrl:
     """Implements `Agent`. As `na` it acts as the base, bit for bit, until its actor moves."""
 
     def __init__(self, policy: Policy, config: DsrlConfig) -> None:
-        if min(config.bound, config.temperature) <= 0 or config.heads < 2:
-            raise RobotRLError(f"dsrl needs a bound and a temperature above 0 and at least 2 heads: {config}")
+        require(config, heads=2, batch=1)
+        if min(config.bound, config.temperature) <= 0:
+            raise RobotRLError(f"dsrl needs a bound and a temperature above 0: {config}")
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.base = Frozen(policy, FrozenConfig(config.execute))
         seen, A = policy.n_obs * len(policy.spec.state), len(policy.spec.action)

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robot_rl.types import RobotRLError
+
 ALL = slice(None)
 SPREAD = 0.75  # standard deviation of HL-Gauss's smear, in bins
 LOG_STD = (-5.0, 1.0)  # of a squashed Gaussian before it is squashed
@@ -132,6 +134,15 @@ class Temperature(nn.Module):
     def loss(self, log_density: Tensor) -> Tensor:
         """Falls when the weight rises while the entropy is too low."""
         return self.log.exp() * (-log_density.detach().mean() - self.target_entropy)
+
+
+def require(config: Any, **least: float) -> None:
+    """Raise unless each named field of a config is at least so much, and its `demo_share` a share."""
+    for name, bound in least.items():
+        if getattr(config, name) < bound:
+            raise RobotRLError(f"{name} is {getattr(config, name)}; {type(config).__name__} needs at least {bound:g}")
+    if not 0 <= getattr(config, "demo_share", 0) <= 1:
+        raise RobotRLError(f"demo_share is {config.demo_share}; a share lies in [0, 1]")
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

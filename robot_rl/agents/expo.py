@@ -32,6 +32,7 @@ from robot_rl.agents.engine import (
     follow,
     generator,
     learned,
+    require,
     restore,
 )
 from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows
@@ -88,11 +89,9 @@ class Expo:
     """Implements `Agent`. Until its critic-only phase is over it acts as the base, bit for bit."""
 
     def __init__(self, policy: Policy, config: ExpoConfig) -> None:
-        if (
-            min(config.scale, config.gripper_scale, config.temperature) <= 0
-            or min(config.heads - 1, config.candidates) < 1
-        ):
-            raise RobotRLError(f"expo needs scales and a temperature above 0, 2 heads and 1 candidate: {config}")
+        require(config, heads=2, candidates=1, batch=1, actor_every=1)
+        if min(config.scale, config.gripper_scale, config.temperature) <= 0:
+            raise RobotRLError(f"expo needs scales and a temperature above 0: {config}")
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.student = Student(policy, config.base_learning_rate, config.decay)
         self.base = Frozen(self.student.averaged, FrozenConfig(config.execute))

@@ -35,11 +35,12 @@ from robot_rl.agents.engine import (
     generator,
     layer_norm_mlp,
     learned,
+    require,
     restore,
 )
 from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows
 from robot_rl.replay import Batch, Replay
-from robot_rl.types import Decision, Episode, Metrics, Obs, Policy, RobotRLError
+from robot_rl.types import Decision, Episode, Metrics, Obs, Policy
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class ResidualConfig:
     whole_chunks: bool = False
     """correct and judge whole chunks of `execute` actions, not single steps"""
     candidates: int = 1
-    """plans of the base among which the critic chooses when not exploring (best of N)"""
+    """plans of the base among which the critic chooses when not exploring (best of N; single steps: by the plan's first
+    action); practice and backup know of one"""
     bins: int = 0
     """of the critics' histograms (HL-Gauss) over [0, 1]; 0: squared error"""
     heads: int = 10
@@ -86,8 +88,6 @@ class ResidualConfig:
     penalty: float = 0.1
     """weight of the mean squared residual, as a share of its scale, in the actor's loss: stay near the base where the
     critic sees no gain"""
-    caution: float = 0.0
-    """standard deviations between the heads that the actor takes off their mean: it goes where they agree"""
     tau: float = 0.005
     """share by which the target critics follow at each step"""
 
@@ -104,10 +104,7 @@ class Residual:
 
     def __init__(self, policy: Policy, config: ResidualConfig) -> None:
         S, A = len(policy.spec.state), len(policy.spec.action)
-        if min(config.scale, config.gripper_scale) < 0 or config.heads < 2 or config.candidates < 1:
-            raise RobotRLError(
-                f"residual needs scales of at least 0, at least 2 heads and at least 1 candidate: {config}"
-            )
+        require(config, scale=0, gripper_scale=0, heads=2, candidates=1, bins=0, n_step=1, batch=1, actor_every=1)
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.base = Frozen(policy, FrozenConfig(config.execute))
         self._span = config.execute if config.whole_chunks else 1  # actions that are corrected and judged together
@@ -235,8 +232,7 @@ class Residual:
         full = base + residual
         full = full + (full.clamp(-1.0, 1.0) - full).detach()  # straight through the clip
         cost = (residual / self._scale.clamp(min=1e-9)).square().mean()
-        q = self.critic(batch["state"], full)
-        loss = self.config.penalty * cost - (q.mean(0) - self.config.caution * q.std(0)).mean()
+        loss = self.config.penalty * cost - self.critic(batch["state"], full).mean()
         descend(self.actor_optimizer, loss)
         return {"actor_loss": loss.item(), "residual": residual.abs().mean().item()}
 

@@ -3,7 +3,8 @@
 RLPD (2302.02948) with what HIL-SERL (2410.21845) adds for arms; half of each batch are demonstrations and human steps:
 
     arm      y = sum_{k<n} gamma^k r_{t+k} + gamma^n min Q'(s_{t+n}, a'),  a' ~ actor; no entropy in the backup
-    gripper  y = the same rewards - penalty * toggled_t + gamma^n Q'_g(s_{t+n}, argmax_g Q_g(s_{t+n}, g)),
+    gripper  y = sum_{k<n} gamma^k (r_{t+k} - penalty * toggled_{t+k})
+                 + gamma^n Q'_g(s_{t+n}, argmax_g Q_g(s_{t+n}, g)),
              g in {open, stay, close} for each gripper: a double DQN, and the penalty is in every one of its steps
 
 Every step is decided by itself. The base policy, where there is one that does something, only plays until the
@@ -34,6 +35,7 @@ from robot_rl.agents.engine import (
     follow,
     generator,
     learned,
+    require,
     restore,
 )
 from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows
@@ -85,8 +87,9 @@ class Rlpd:
     """Implements `Agent`. With a warm start it acts as the base, bit for bit, until its critic-only phase is over."""
 
     def __init__(self, policy: Policy, config: RlpdConfig) -> None:
-        if config.heads < 2 or config.temperature <= 0 or config.gripper_penalty < 0:
-            raise RobotRLError(f"rlpd needs 2 heads, a temperature above 0 and no negative penalty: {config}")
+        require(config, heads=2, gripper_penalty=0, n_step=1, batch=1, actor_every=1)
+        if config.temperature <= 0:
+            raise RobotRLError(f"rlpd needs a temperature above 0: {config}")
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.base = Frozen(policy, FrozenConfig(config.execute))
         S, grippers = len(policy.spec.state), ["gripper" in c.name for c in policy.spec.action]
@@ -148,7 +151,7 @@ class Rlpd:
     def update(self, replay: Replay) -> Metrics:
         """One step of both critics; every `actor_every`-th also an actor step, once the critic-only phase is over."""
         c = self.config
-        batch = replay.sample(c.batch, c.demo_share, c.n_step, c.gamma, self._random)
+        batch = replay.sample(c.batch, c.demo_share, c.n_step, c.gamma, self._random, summed="toggled")
         batch["state"], batch["next/state"] = (self.policy.normalise(batch[key]) for key in ("state", "next/state"))
         metrics = self._critic_step(batch)
         if len(self._fingers):
@@ -189,10 +192,10 @@ class Rlpd:
 
     @torch.no_grad()
     def _gripper_td_target(self, batch: Batch) -> Tensor:
-        """(B,): double DQN, less the penalty where the fingers toggled."""
+        """(B,): double DQN, less the penalty wherever the fingers toggled."""
         best = self._best_fingers(batch["next/state"])
         q = self.gripper_target(batch["next/state"], best).amin(0)
-        reward = batch["reward"] - self.config.gripper_penalty * batch["extra/toggled"]
+        reward = batch["reward"] - self.config.gripper_penalty * batch["sum/toggled"]
         return (reward + batch["discount"] * q).clamp(-1.0, 1.0)
 
     def _best_fingers(self, state: Tensor) -> Tensor:

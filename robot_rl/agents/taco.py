@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robot_rl.agents.engine import adamw, descend, generator, layer_norm_mlp, learned, restore
+from robot_rl.agents.engine import adamw, descend, generator, layer_norm_mlp, learned, require, restore
 from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows
 from robot_rl.replay import Replay
-from robot_rl.types import Decision, Episode, Metrics, Obs, Policy, RobotRLError
+from robot_rl.types import Decision, Episode, Metrics, Obs, Policy
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,7 @@ class Taco:
     """Implements `Agent`. Before its first update it acts as the base, bit for bit."""
 
     def __init__(self, policy: Policy, config: TacoConfig) -> None:
-        if min(config.candidates, config.coins) < 1:
-            raise RobotRLError(f"taco needs at least 1 candidate and 1 coin: {config}")
+        require(config, candidates=1, coins=1, batch=1)
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.base = Frozen(policy, FrozenConfig(config.execute))
         inlet = policy.n_obs * len(policy.spec.state) + config.execute * len(policy.spec.action)
@@ -126,9 +125,9 @@ class Taco:
         self.prior_scale.eval()
 
     def _tossed(self, replay: Replay) -> tuple[Tensor, Tensor]:
-        """As many demonstrated steps as there are, and their coins; the same whenever learning starts or resumes."""
+        """Every demonstrated step once, and its coins: the same whenever learning starts or resumes, or more come."""
         random = torch.Generator().manual_seed(0)
-        windows = replay.demos.windows(len(replay.demos), self.config.execute, self.n_obs, random)
+        windows = replay.demos.every_window(self.config.execute, self.n_obs)
         x = torch.cat([self.policy.normalise(windows["state"]).flatten(1), windows["action"].flatten(1)], -1)
         return x, 2.0 * torch.randint(2, (len(x), self.config.coins), generator=random) - 1
 
