@@ -67,6 +67,15 @@ def test_the_residual_stays_within_its_scale_and_the_action_within_the_box(polic
     assert np.abs(episode.action - base).max() > 0.19
 
 
+def test_a_ramp_opens_the_scale_step_by_step(policy):
+    agent = replace(SMALL, scale=0.2, critic_only=40, ramp=100).build(policy)
+    torch.nn.init.normal_(agent.actor[-1].weight, std=100.0)
+    seen = torch.randn(200, 4), torch.rand(200, 2) * 2 - 1
+    for updates, share in ((0, 0.0), (40, 0.0), (65, 0.25), (140, 1.0), (900, 1.0)):
+        agent.updates = updates
+        assert agent._residual(*seen).abs().max() == pytest.approx(0.2 * share, rel=1e-3)
+
+
 def test_a_gripper_has_a_scale_of_its_own_that_can_turn_its_command():
     toy = ToyEnv().spec
     spec = replace(toy, action=(toy.action[0], Channel("gripper", "1", -1.0, 1.0)))

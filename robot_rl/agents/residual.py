@@ -79,6 +79,9 @@ class ResidualConfig:
     """share of demonstrations in each batch"""
     critic_only: int = 2000
     """gradient steps of the critic before the actor moves"""
+    ramp: int = 0
+    """gradient steps after those in which the correction's bound grows from 0 to its scale: what is learned from little
+    data can then do little harm (Policy Decorator, ICLR 2025)"""
     actor_every: int = 4
     """critic steps to one actor step"""
     actor_learning_rate: float = 5e-5
@@ -104,7 +107,9 @@ class Residual:
 
     def __init__(self, policy: Policy, config: ResidualConfig) -> None:
         S, A = len(policy.spec.state), len(policy.spec.action)
-        require(config, scale=0, gripper_scale=0, heads=2, candidates=1, bins=0, n_step=1, batch=1, actor_every=1)
+        require(
+            config, scale=0, gripper_scale=0, heads=2, candidates=1, bins=0, n_step=1, batch=1, ramp=0, actor_every=1
+        )
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.base = Frozen(policy, FrozenConfig(config.execute))
         self._span = config.execute if config.whole_chunks else 1  # actions that are corrected and judged together
@@ -237,7 +242,9 @@ class Residual:
         return {"actor_loss": loss.item(), "residual": residual.abs().mean().item()}
 
     def _residual(self, state: Tensor, base: Tensor) -> Tensor:
-        return self._scale * torch.tanh(self.actor(torch.cat([state, base], -1)))
+        past = self.updates - self.config.critic_only
+        share = min(max(past / self.config.ramp, 0.0), 1.0) if self.config.ramp else 1.0
+        return share * self._scale * torch.tanh(self.actor(torch.cat([state, base], -1)))
 
     def _value(self, state: Tensor, base: Tensor) -> Tensor:
         """(B,) of the base's actions once they are corrected."""
