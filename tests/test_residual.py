@@ -73,7 +73,7 @@ def test_a_ramp_opens_the_scale_step_by_step(policy):
     seen = torch.randn(200, 4), torch.rand(200, 2) * 2 - 1
     for updates, share in ((0, 0.0), (40, 0.0), (65, 0.25), (140, 1.0), (900, 1.0)):
         agent.updates = updates
-        assert agent._residual(*seen).abs().max() == pytest.approx(0.2 * share, rel=1e-3)
+        assert agent._residual(*seen).abs().max().item() == pytest.approx(0.2 * share, rel=1e-3)
 
 
 def test_a_gripper_has_a_scale_of_its_own_that_can_turn_its_command():
