@@ -148,7 +148,7 @@ class Learning:
     def _require_some_success(self) -> None:
         """Raise where many episodes of the base brought not one success: no refiner here learns from that."""
         played, hopeless = self.replay.online.episodes, self.config.hopeless
-        if hopeless and self.due and played >= hopeless and not self.replay.online.count("success"):
+        if hopeless and self.due and played >= hopeless and not self.replay.online.successes:
             raise RobotRLError(
                 f"none of the first {played} episodes succeeded, so there is nothing to refine. Give the base more "
                 "demonstrations or train it longer, let somebody help (--human.skill), or go on all the same with "

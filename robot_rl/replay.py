@@ -29,14 +29,14 @@ class Table:
         self._rows = 0
         self._starts: dict[Kind, np.ndarray] = {kind: np.zeros(0, np.int64) for kind in KINDS}
         self.longest = 0  # episode [steps]
-        self.episodes = 0
+        self.episodes = self.successes = 0
 
     def __len__(self) -> int:
         """Transitions held."""
         return self.count("all")
 
     def count(self, kind: Kind) -> int:
-        """Steps of a kind: all; the human's; those of successful episodes; those at which the agent decided.
+        """Steps of a kind: all; the human's; of own successes, where nobody helped; of the agent's decisions.
 
         An agent whose decisions matter one by one marks them in its extras: "decision" (T + 1,), above 0 at one.
         """
@@ -66,7 +66,7 @@ class Table:
         of_kind: dict[Kind, np.ndarray] = {
             "all": chosen,
             "human": chosen & episode.intervened,
-            "success": chosen & episode.success,
+            "success": chosen & (episode.success and not episode.intervened.any()),
             "decision": chosen & decided & ~episode.intervened,
         }
         for kind, steps in of_kind.items():
@@ -74,6 +74,7 @@ class Table:
         self._rows += T + 1
         self.longest = max(self.longest, T)
         self.episodes += 1
+        self.successes += episode.success
 
     def sample(
         self,
@@ -225,6 +226,8 @@ class Replay:
         human_share: float = 0.0,
     ) -> Batch:
         """Windows worth imitating: demonstrations, beside shares of own successes and of the human's steps.
+
+        What the agent did before or after a human helped is not among them, whether the episode succeeded or not.
 
         A share of which there is nothing yet falls to the demonstrations. See `Table.windows`.
         """

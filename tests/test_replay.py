@@ -130,7 +130,8 @@ def test_no_transition_spans_a_change_of_hands_and_each_kind_is_what_it_says(han
         table.add(episode)
         for t in range(T):
             end = next((u for u in range(t, T) if intervened[u] != intervened[t]), T)
-            truth[offset + t] = (min(t + n, end) - t, intervened[t], success, offset, offset + T)
+            own = success and not any(intervened)
+            truth[offset + t] = (min(t + n, end) - t, intervened[t], own, success, offset, offset + T)
         offset += T + 1
     for kind, column in (("all", None), ("human", 1), ("success", 2)):
         chosen = {row for row, value in truth.items() if column is None or value[column]}
@@ -142,7 +143,7 @@ def test_no_transition_spans_a_change_of_hands_and_each_kind_is_what_it_says(han
         batch = table.sample(200, n, GAMMA, torch.Generator().manual_seed(0), kind=kind)
         windows = table.windows(200, 1, 3, torch.Generator().manual_seed(0), kind)
         for i, now in enumerate(batch["state"][:, 0].long().tolist()):
-            m, _, success, first, last = truth[now]
+            m, _, _, success, first, last = truth[now]
             assert now in chosen and int(batch["next/state"][i]) == now + m
             over = success and now + m == last
             assert batch["discount"][i] == pytest.approx(0.0 if over else GAMMA**m)
