@@ -222,20 +222,20 @@ class Replay:
         history: int,
         generator: torch.Generator,
         *,
-        success_share: float,
-        human_share: float = 0.0,
+        success_weight: float = 1.0,
+        human_weight: float = 1.0,
     ) -> Batch:
-        """Windows worth imitating: demonstrations, beside shares of own successes and of the human's steps.
+        """Windows worth imitating: of demonstrations, of own successes and of the human's steps; see `Table.windows`.
 
-        What the agent did before or after a human helped is not among them, whether the episode succeeded or not.
-
-        A share of which there is nothing yet falls to the demonstrations. See `Table.windows`.
+        A step of the latter two is drawn so many times as often as one of a demonstration. What the agent did before
+        or after a human helped is not among them, whether the episode succeeded or not.
         """
-        wanted: list[tuple[Kind, float]] = [("success", success_share), ("human", human_share)]
-        there = [(kind, int(size * share)) for kind, share in wanted if len(self.online.reaching(kind, horizon // 2))]
-        parts = [self.online.windows(n, horizon, history, generator, kind) for kind, n in there if n > 0]
-        if left := size - sum(len(part["action"]) for part in parts):
-            parts.append(self.demos.windows(left, horizon, history, generator))
+        wanted: list[tuple[Kind, float]] = [("success", success_weight), ("human", human_weight)]
+        weights = {kind: weight * len(self.online.reaching(kind, horizon // 2)) for kind, weight in wanted}
+        total = len(self.demos) + sum(weights.values())
+        shares = {kind: int(size * weight / total) for kind, weight in weights.items()}
+        parts = [self.online.windows(n, horizon, history, generator, kind) for kind, n in shares.items() if n > 0]
+        parts.append(self.demos.windows(size - sum(shares.values()), horizon, history, generator))
         return _joined(parts)
 
 

@@ -135,7 +135,7 @@ def test_it_learns_beside_a_human_whose_steps_are_stored_as_executed(name, polic
         ("dsrl", {"bound": 0.0}),
         ("rlpd", {"heads": 1}),
         ("rlpd", {"gripper_penalty": -0.1}),
-        ("corrections", {"human_share": 0.8, "success_share": 0.4}),
+        ("corrections", {"human_weight": -1.0}),
         ("corrections", {"decay": 1.0}),
         ("expo", {"candidates": 0}),
         ("expo", {"scale": 0.0}),

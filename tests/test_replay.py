@@ -165,19 +165,24 @@ def test_a_humans_windows_are_the_humans_for_half_their_horizon_at_least():
     assert set(begins.tolist()) == {2, 3}
 
 
-def test_a_humans_steps_go_to_the_demonstrations_too_and_shares_fall_to_them_while_there_is_nothing_else():
+def test_what_is_imitated_is_drawn_by_its_weight_and_no_helped_or_failed_step_is_the_agents():
     replay, random = Replay(), torch.Generator().manual_seed(0)
     replay.demos.add(chain(5, success=True))
-    only_demos = replay.imitation(40, 2, 1, random, success_share=0.3, human_share=0.5)
+    only_demos = replay.imitation(40, 2, 1, random, human_weight=9.0)
     assert len(only_demos["action"]) == 40 and (only_demos["state"] < 50).all()
-    failed, won = chain(9, success=False, offset=100), chain(9, success=True, offset=200)
-    failed.intervened[3:6] = True
-    for episode in (failed, won):
+    failed, helped, won = (chain(9, success=bool(i), offset=100 * i + 100) for i in range(3))
+    for episode in (failed, helped):
+        episode.intervened[3:6] = True
+    for episode in (failed, helped, won):
         replay.remember(episode)
-    assert len(replay.demos) == 5 + 3 and len(replay.online) == 18
-    state = replay.imitation(400, 2, 1, random, success_share=0.25, human_share=0.5)["state"][:, 0, 0]
-    assert (state >= 200).sum() == 100 and ((state >= 103) & (state < 106)).sum() >= 200
-    assert ((state >= 100) & (state < 200) & ~((state >= 103) & (state < 106))).sum() == 0, "no failure is imitated"
+    assert len(replay.demos) == 5 + 6 and replay.online.count("human") == 6 and replay.online.count("success") == 9
+    state = replay.imitation(3000, 2, 1, random, success_weight=1.0, human_weight=4.0)["state"][:, 0, 0]
+    human = ((state % 100 >= 3) & (state % 100 < 6) & (state >= 100) & (state < 300)).sum()
+    total = 11 + 9 + 4 * 6
+    assert (state >= 300).sum() == int(3000 * 9 / total)
+    assert human == pytest.approx(3000 * (4 * 6 + 6) / total, abs=100), "they are among the demonstrations too"
+    assert (state < 50).sum() + human + (state >= 300).sum() == 3000
+    assert (replay.imitation(500, 2, 1, random, success_weight=0.0)["state"] < 300).all()
 
 
 def test_a_replay_too_small_for_the_n_step_is_named():

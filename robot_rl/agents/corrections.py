@@ -3,10 +3,10 @@
 HG-DAgger (1810.02890) aggregates the steps at which the human took over; Hi-ORS (2510.26406) keeps of the policy's own
 episodes those that were rewarded. Both are imitation: there is no critic, and nothing that could overestimate.
 
-    loss = imitation loss on batches of the human's steps, own successes and demonstrations, in fixed shares
+    loss = imitation loss on the union of demonstrations, own successes and the human's steps, each step weighted
 
-What differs: shares instead of weights on the loss; without a human, or before the first success, their share falls to
-the demonstrations; a moving average of the weights acts.
+What differs: weights are how often a step is drawn; episodes in which a human helped count by the human's steps alone;
+a moving average of the weights acts.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ class CorrectionsConfig:
 
     execute: int = 8
     """actions of each chunk that are executed before the next decision"""
-    human_share: float = 0.4
-    """share of a batch: windows that begin at a human's step"""
-    success_share: float = 0.3
-    """share of a batch: windows of own successful episodes; the rest are demonstrations"""
+    human_weight: float = 3.0
+    """how often a human's step is drawn, against one of a demonstration"""
+    success_weight: float = 1.0
+    """how often a step of an own successful episode is drawn, against one of a demonstration"""
     batch: int = 256
     """windows in a gradient step"""
-    learning_rate: float = 1e-4
+    learning_rate: float = 3e-5
     """of AdamW"""
-    decay: float = 0.998
+    decay: float = 0.9995
     """of the moving average of the weights, which acts"""
 
     def build(self, policy: Policy) -> Corrections:
@@ -52,10 +52,9 @@ class Corrections:
     """Implements `Agent`. Before its first update it acts as the base, bit for bit."""
 
     def __init__(self, policy: Policy, config: CorrectionsConfig) -> None:
-        require(config, batch=1)
-        shares = config.human_share, config.success_share
-        if min(shares) < 0 or sum(shares) > 1 or not 0 <= config.decay < 1:
-            raise RobotRLError(f"corrections needs shares that sum to at most 1 and a decay in [0, 1): {config}")
+        require(config, batch=1, human_weight=0, success_weight=0)
+        if not 0 <= config.decay < 1:
+            raise RobotRLError(f"corrections needs a decay in [0, 1): {config}")
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.student = Student(policy, config.learning_rate, config.decay)
         self.optimizer = self.student.optimizer
@@ -92,7 +91,12 @@ class Corrections:
         """One imitation step."""
         c, p = self.config, self.policy
         windows = replay.imitation(
-            c.batch, p.horizon, p.n_obs, self._random, success_share=c.success_share, human_share=c.human_share
+            c.batch,
+            p.horizon,
+            p.n_obs,
+            self._random,
+            success_weight=c.success_weight,
+            human_weight=c.human_weight,
         )
         self.updates += 1
         return {"imitation_loss": self.student.step(windows, self._random)}

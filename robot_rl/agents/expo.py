@@ -71,7 +71,7 @@ class ExpoConfig:
     """of AdamW, for critics and edit policy"""
     base_learning_rate: float = 3e-5
     """of the base's imitation"""
-    decay: float = 0.998
+    decay: float = 0.9995
     """of the moving average of the base's weights, which acts"""
     temperature: float = 0.01
     """weight of the edits' entropy at first; it is tuned towards `target_entropy`"""
@@ -161,7 +161,7 @@ class Expo:
         self.updates += 1
         if self.updates > c.critic_only and self.updates % c.actor_every == 0:
             metrics |= self._edit_step(batch)
-            windows = replay.imitation(c.batch, p.horizon, p.n_obs, self._random, success_share=1 - c.demo_share)
+            windows = replay.imitation(c.batch, p.horizon, p.n_obs, self._random)
             metrics["imitation_loss"] = self.student.step(windows, self._random)
         follow(self.target, self.critic, c.tau)
         return metrics
