@@ -84,6 +84,18 @@ def test_every_refiner_can_be_chosen_and_a_human_may_help(store, base, tmp_path,
     assert call("evaluate", "--agent", run, "--episodes", 2, "--workers", 1) == 0
 
 
+def test_actor_and_learner_may_take_turns_in_one_folder(store, base, tmp_path):
+    run = tmp_path / "apart"
+    practice = ("--steps", 200, "--base-steps", 60, "--first-updates", 3, "--utd", 0.1, "--evaluate", 4, "--videos", 0)
+    words = ("refine", "--out", run, "--policy", base, "--demos", store, *practice, "--workers", 1)
+    agent = ("agent:residual", "--agent.width", 16, "--agent.heads", 2, "--agent.batch", 16)
+    assert call(*words, "--role", "actor", *agent) == 0  # it may be so far ahead of the weights
+    assert not (run / "agent.pt").exists() and sum(map(len, EpisodeStore.open(run / "episodes"))) >= 200
+    assert call(*words, "--role", "learner", *agent) == 0
+    assert (run / "best.pt").exists() and (run / "weights.pt").exists()
+    assert call(*words, *agent) == 2, "a run begun apart is not gone on with in one process"
+
+
 def test_selection_learns_from_demonstrations_alone(store, base, tmp_path):
     run = tmp_path / "taco"
     words = ("--out", run, "--policy", base, "--demos", store, "--steps", 0, "--offline-updates", 30, "--evaluate", 0)
