@@ -34,7 +34,7 @@ from robot_rl.demo import DemoConfig, Parts
 from robot_rl.episodes import EpisodeStore
 from robot_rl.formats import robomimic
 from robot_rl.pretrain import PretrainConfig
-from robot_rl.promote import promote
+from robot_rl.promote import play_and_promote
 from robot_rl.refine import RefineConfig
 from robot_rl.types import Agent, RobotRLError, Spec
 from sim import worlds
@@ -258,9 +258,7 @@ def refine(
         videos: of those, how many to film side by side
         workers: processes that play them
     """
-    base = checkpoint.load(policy)
-    world = worlds.of_spec(base.spec)
-    make_env = world.build
+    world = worlds.of_spec(checkpoint.load(policy).spec)
     about = {"agent": agent, "policy": str(policy.resolve()), "human": human}
     make_agent = partial(_fresh_agent, agent, policy)
     practice = WatchedConfig(world, human).build
@@ -273,16 +271,12 @@ def refine(
         file = refining.refine(out, demos, practice, make_agent, config, about, checkpoints.save_agent)
     if not evaluate:
         return
-    comparison = report.Comparison(out, make_env, evaluate, workers=workers)
-    comparison.play("base", partial(checkpoints.load_agent, policy, agent.execute))  # in the refined agent's rhythm
+    unrefined = out / "base.pt"
+    checkpoints.save_agent(checkpoints.load_agent(policy, agent.execute), unrefined)  # in the refined agent's rhythm
     files = {f"{f.stem} steps": f for f in sorted(out.glob("snapshots/*.pt"), key=lambda f: int(f.stem))}
-    files["refined"] = file
-    for label, refined in files.items():
-        comparison.play(label, partial(checkpoints.load_agent, refined))
+    comparison = report.Comparison(out, world.build, evaluate, workers=workers)
+    promoted = play_and_promote(comparison, unrefined, {**files, "refined": file}, checkpoints.load_agent)
     page = comparison.report(f"refine {out}", (out / "metrics.jsonl",), videos)
-    unrefined = out / "base.pt"  # in the rhythm in which it was compared
-    checkpoints.save_agent(checkpoints.load_agent(policy, agent.execute), unrefined)
-    promoted = promote(out, unrefined, comparison.results, files)
     print(f"agent: {file}\nbest.pt: {promoted}\nreport: {page}")
 
 
@@ -306,23 +300,11 @@ def distil(
         evaluate: start states on which agent and policy are compared at the end; 0: none
         workers: processes that play
     """
-    teacher = checkpoints.load_agent(agent)
-    make_env, make_agent = worlds.of_spec(teacher.policy.spec).build, partial(checkpoints.load_agent, agent)
-    spec = _spec(worlds.of_spec(teacher.policy.spec))
-    base = teacher.policy.config
-    file = distilling.distil(
-        out,
-        demos,
-        spec,
-        make_env,
-        make_agent,
-        base,
-        config,
-        checkpoint.save,
-        {"agent": str(agent.resolve())},
-        episodes=episodes,
-        workers_=workers,
-    )
+    teacher, make_agent = checkpoints.load_agent(agent), partial(checkpoints.load_agent, agent)
+    policy, make_env = teacher.policy, worlds.of_spec(teacher.policy.spec).build
+    about = {"agent": str(agent.resolve())}
+    play = (policy.spec, make_env, make_agent, policy.config, config, checkpoint.save, about)
+    file = distilling.distil(out, demos, *play, episodes=episodes, workers_=workers)
     print(f"policy: {file}")
     if evaluate:
         comparison = report.Comparison(out, make_env, evaluate, workers=workers)

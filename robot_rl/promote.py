@@ -7,14 +7,26 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from functools import partial
 from math import comb
 from pathlib import Path
 from typing import Any
 
+from robot_rl.report import Comparison
 from robot_rl.runs import atomically
-from robot_rl.types import RobotRLError
+from robot_rl.types import Player, RobotRLError
 
 Result = dict[str, Any]  # of `evaluate`
+
+
+def play_and_promote(
+    comparison: Comparison, base: Path, refined: dict[str, Path], load: Callable[[Path], Player]
+) -> str:
+    """Let the file `base` and the files `refined`, by label, play the same start states, and `promote`."""
+    for label, file in {"base": base, **refined}.items():
+        comparison.play(label, partial(load, file))
+    return promote(comparison.out, base, comparison.results, refined)
 
 
 def promote(out: Path, base: Path, results: dict[str, Result], candidates: dict[str, Path]) -> str:

@@ -58,18 +58,18 @@ class Corrections:
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.student = Student(policy, config.learning_rate, config.decay)
         self.optimizer = self.student.optimizer
-        self.player = Frozen(self.student.averaged, FrozenConfig(config.execute))
+        self.base = Frozen(self.student.averaged, FrozenConfig(config.execute))
         self.updates, self._random = 0, generator()
 
     def twin(self) -> Corrections:
         """Another player of the same weights, with an episode of its own."""
         twin = copy(self)
-        twin.player = self.player.twin()
+        twin.base = self.base.twin()
         return twin
 
     def reset(self, seed: int | None = None) -> None:
         """The seed fixes the noise of the episode."""
-        self.player.reset(seed)
+        self.base.reset(seed)
 
     def decide(self, obs: Obs, *, explore: bool) -> Decision:
         """A chunk (execute, A)."""
@@ -81,7 +81,7 @@ class Corrections:
         players: Sequence[Corrections], obs: Sequence[Obs], *, explore: bool, rows: int = 1
     ) -> list[Decision]:
         """What each of `players`, twins, decides on its own observation; see `Frozen.decide_all`."""
-        return Frozen.decide_all([player.player for player in players], obs, explore=explore, rows=rows)
+        return Frozen.decide_all([player.base for player in players], obs, explore=explore, rows=rows)
 
     def label(self, episode: Episode) -> dict[str, np.ndarray]:
         """It remembers nothing: executed actions are all it learns from."""

@@ -104,18 +104,17 @@ class Dsrl:
         self.noise_critic_optimizer = adamw(self.noise_critic, config.learning_rate)
         self.temperature_optimizer = adamw(self.temperature, config.learning_rate)
         self.updates = 0
-        self._random, self._episode_random = generator(), torch.Generator()
+        self._random = generator()
 
     def twin(self) -> Dsrl:
         """Another player of the same weights, with an episode of its own."""
         twin = copy(self)
-        twin.base, twin._episode_random = self.base.twin(), torch.Generator()
+        twin.base = self.base.twin()
         return twin
 
     def reset(self, seed: int | None = None) -> None:
         """The seed fixes the noise of the episode."""
         self.base.reset(seed)
-        self._episode_random.seed() if seed is None else self._episode_random.manual_seed(seed + 1)
 
     def decide(self, obs: Obs, *, explore: bool) -> Decision:
         """A chunk (execute, A) from chosen noise; exploring or not, the noise is drawn from the actor."""
@@ -129,7 +128,7 @@ class Dsrl:
         if first.config.variant == "na" and first.updates <= first.config.critic_only:
             return first.base.decide_all([player.base for player in players], obs, explore=explore, rows=rows)
         history = torch.from_numpy(np.stack([o["state"] for o in obs]))
-        draws = torch.cat([torch.randn(1, first._noise_dim, generator=player._episode_random) for player in players])
+        draws = torch.cat([torch.randn(1, first._noise_dim, generator=player.base.exploration) for player in players])
         noise = in_rows(lambda h, e: first.actor(first._seen(h), e)[0], rows, history, draws)
         chunks = in_rows(first._chunk, rows, history, noise).unflatten(1, (first.config.execute, -1)).numpy()
         if first.config.variant == "na":

@@ -109,18 +109,17 @@ class Expo:
         self.critic_optimizer = adamw(self.critic, config.learning_rate)
         self.temperature_optimizer = adamw(self.temperature, config.learning_rate)
         self.updates = 0
-        self._random, self._episode_random = generator(), torch.Generator()
+        self._random = generator()
 
     def twin(self) -> Expo:
         """Another player of the same weights, with an episode of its own."""
         twin = copy(self)
-        twin.base, twin._episode_random = self.base.twin(), torch.Generator()
+        twin.base = self.base.twin()
         return twin
 
     def reset(self, seed: int | None = None) -> None:
         """The seed fixes the noise of the episode."""
         self.base.reset(seed)
-        self._episode_random.seed() if seed is None else self._episode_random.manual_seed(seed + 1)
 
     def decide(self, obs: Obs, *, explore: bool) -> Decision:
         """The best chunk (execute, A) of the candidates; edits are drawn when exploring, else their middle."""
@@ -136,7 +135,7 @@ class Expo:
         n = first.config.candidates
         history = torch.from_numpy(np.stack([o["state"] for o in obs])).repeat_interleave(n, 0)
         noise = torch.cat([player.base.noise(n) for player in players])
-        draws = torch.cat([torch.randn(n, first._dim, generator=player._episode_random) for player in players])
+        draws = torch.cat([torch.randn(n, first._dim, generator=player.base.exploration) for player in players])
         chosen = in_rows(
             first._judged, max(rows, n), history, noise, draws * explore
         )  # each row: two chunks, two values

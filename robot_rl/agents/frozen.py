@@ -33,10 +33,12 @@ class Frozen:
             raise RobotRLError(f"execute must lie in 1..{policy.horizon}, the policy's horizon, not {config.execute}")
         self.policy, self.config, self.n_obs = policy, config, policy.n_obs
         self._random = torch.Generator()
+        self.exploration = torch.Generator()  # of the agent that this is the base of
 
     def reset(self, seed: int | None = None) -> None:
-        """Seed the noise of the episode."""
-        self._random.seed() if seed is None else self._random.manual_seed(seed)
+        """Seed the noise of the episode, and the exploration of whoever acts through this."""
+        for offset, random in enumerate((self._random, self.exploration)):
+            random.seed() if seed is None else random.manual_seed(seed + offset)
 
     def twin(self) -> Frozen:
         """Another player of the same policy, with an episode of its own."""

@@ -121,19 +121,18 @@ class Residual:
         scales = [config.gripper_scale if "gripper" in c.name else config.scale for c in policy.spec.action]
         self._scale = torch.tensor(scales).repeat(self._span)
         self.updates = 0
-        self._random, self._episode_random = generator(), torch.Generator()
+        self._random = generator()
         self._queue: deque[np.ndarray] = deque()
 
     def reset(self, seed: int | None = None) -> None:
         """Start an episode with a fresh plan; the seed fixes the base's noise and the exploration."""
         self.base.reset(seed)
-        self._episode_random.seed() if seed is None else self._episode_random.manual_seed(seed + 1)
         self._queue.clear()
 
     def twin(self) -> Residual:
         """Another player of the same weights, with an episode of its own."""
         twin = copy(self)
-        twin.base, twin._episode_random, twin._queue = self.base.twin(), torch.Generator(), deque()
+        twin.base, twin._queue = self.base.twin(), deque()
         return twin
 
     def decide(self, obs: Obs, *, explore: bool) -> Decision:
@@ -253,8 +252,8 @@ class Residual:
     def _exploration(self, n: int) -> Tensor:
         shape = (n, len(self._scale))
         if self.updates == 0:
-            return (2 * torch.rand(shape, generator=self._episode_random) - 1) * self.config.warm_up_noise
-        return torch.randn(shape, generator=self._episode_random) * self.config.exploration
+            return (2 * torch.rand(shape, generator=self.base.exploration) - 1) * self.config.warm_up_noise
+        return torch.randn(shape, generator=self.base.exploration) * self.config.exploration
 
 
 LEARNED = ("actor", "critic", "target", "actor_optimizer", "critic_optimizer")

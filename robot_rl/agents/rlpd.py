@@ -107,18 +107,17 @@ class Rlpd:
         self.gripper_optimizer = adamw(self.gripper, config.learning_rate)
         self.temperature_optimizer = adamw(self.temperature, config.learning_rate)
         self.updates = 0
-        self._random, self._episode_random = generator(), torch.Generator()
+        self._random = generator()
 
     def twin(self) -> Rlpd:
         """Another player of the same weights, with an episode of its own."""
         twin = copy(self)
-        twin.base, twin._episode_random = self.base.twin(), torch.Generator()
+        twin.base = self.base.twin()
         return twin
 
     def reset(self, seed: int | None = None) -> None:
         """The seed fixes the exploration of the episode."""
         self.base.reset(seed)
-        self._episode_random.seed() if seed is None else self._episode_random.manual_seed(seed + 1)
 
     def decide(self, obs: Obs, *, explore: bool) -> Decision:
         """One action (1, A), drawn from the actor when exploring, else its middle."""
@@ -133,7 +132,7 @@ class Rlpd:
             return first.base.decide_all([player.base for player in players], obs, explore=explore, rows=rows)
         state = first.policy.normalise(torch.from_numpy(np.stack([o["state"][-1] for o in obs])))
         n = len(first._arm)
-        draws = torch.cat([torch.randn(1, n, generator=player._episode_random) for player in players]) * explore
+        draws = torch.cat([torch.randn(1, n, generator=player.base.exploration) for player in players]) * explore
         action = np.zeros((len(players), 1, n + len(first._fingers)), np.float32)
         action[:, 0, first._arm] = in_rows(lambda s, e: first.actor(s, e)[0], rows, state, draws).numpy()
         action[:, 0, first._fingers] = in_rows(first._best_fingers, rows, state).numpy()
