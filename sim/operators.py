@@ -18,6 +18,8 @@ from sim.chores import CHORES, CLOSE, OPEN, Chore, Leg, Scene, grasp_yaw, handle
 
 FULLEST = 0.92  # the arm's actions stay below this, so that a residual has room
 LOST = 0.03  # the object moved so far in the hand since the grasp: it is not held [m]
+ABOVE = 0.02  # so little beside the thing, and the hand can go down [m]
+GRASPED = 0.012  # so near, and the fingers can close [m]
 ENOUGH = 20  # no nearer for so long: this is as far as it goes [steps]
 
 
@@ -105,6 +107,7 @@ class Operator:
         self._legs: list[Leg] = []
         self._grip = np.zeros(3)  # the thing in the hand's frame when it was grasped [m]
         self._tries = self._missed = 0
+        self._goes_on = False  # with what somebody else began
 
     def decide(self, obs: Obs, *, explore: bool) -> Decision:
         """One action (1, 7) for the newest of the observations (1, S)."""
@@ -121,8 +124,8 @@ class Operator:
         return Decision(np.append(arm, self._legs[0].fingers).astype(np.float32)[None])
 
     def take_over(self) -> None:
-        """Somebody else has moved the arm: look again, and plan from what is there at the next decision."""
-        self._legs, self._tries = [], 0
+        """Somebody else has moved the arm: look again, and go on from what is there at the next decision."""
+        self._legs, self._tries, self._goes_on = [], 0, True
         self._aim = self._manner.aim
 
     def to_go(self, obs: Obs) -> float:
@@ -131,7 +134,7 @@ class Operator:
         if self._rest is None:
             self._rest, self._home, self._fingers = scene.thing, scene.yaw, scene.fingers
         goal = self._rest + [0.0, 0.0, self._chore.lift] if self._chore.goal is None else self._chore.goal(scene)
-        reach = np.linalg.norm(handle_of(self._chore, scene) - scene.hand)
+        reach = 0.0 if self._is_there(scene) else np.linalg.norm(handle_of(self._chore, scene) - scene.hand)
         if self._chore.goal is None:
             return float(reach + max(goal[2] - scene.thing[2], 0.0))
         return float(reach + np.linalg.norm(goal - scene.thing))
@@ -147,10 +150,36 @@ class Operator:
         self._slips = self._rng.random() < m.slip
         self._yaw = self._choose_yaw(scene)
         self._legs = legs_of(self._chore, m.hover, again=again)
-        if not again and self._in_hand(scene):
+        if self._goes_on:
+            self._goes_on = False
             self._grip = scene.turn.T @ (scene.thing - scene.hand)
-            self._legs = [leg for leg in self._legs if leg.holds or leg.name in ("release", "retreat")]
+            first = self._next_leg(scene)
+            while self._legs[0].name != first:
+                self._legs.pop(0)
         self._enter(scene)
+
+    def _next_leg(self, scene: Scene) -> str:
+        """Of what is there: the leg that a demonstration would be in."""
+        chore, way = self._chore, handle_of(self._chore, scene) - scene.hand
+        if self._is_there(scene):
+            return "release"
+        if self._in_hand(scene):
+            over = chore.goal is not None and np.linalg.norm((chore.goal(scene) - scene.thing)[:2])
+            if chore.goal is not None and over < chore.exact + chore.spread:
+                return "lower"
+            raised = scene.thing[2] - self._rest[2] if self._rest is not None else 0.0
+            return "carry" if chore.goal is not None and raised > 0.6 * chore.lift else "raise"
+        if np.linalg.norm(way) < GRASPED:
+            return "grasp"
+        return "descend" if np.linalg.norm(way[:2]) < ABOVE and way[2] > -self._manner.hover else "approach"
+
+    def _is_there(self, scene: Scene) -> bool:
+        """Whether the thing lies where it belongs, and only the hand is still about it."""
+        chore = self._chore
+        if chore.goal is None:
+            return False
+        off = np.abs(chore.goal(scene) - scene.thing)
+        return bool(off[2] < 0.02 and off[:2].max() < 2 * chore.exact + chore.spread)
 
     def _in_hand(self, scene: Scene) -> bool:
         """Whether the thing hangs in the hand: at the fingers, and above where it lay."""
