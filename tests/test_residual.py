@@ -67,6 +67,20 @@ def test_the_residual_stays_within_its_scale_and_the_action_within_the_box(polic
     assert np.abs(episode.action - base).max() > 0.19
 
 
+def test_a_chunk_is_corrected_and_explored_by_one_offset_for_all_its_actions(policy):
+    """Noise drawn anew at each step averages out along a chunk: the critic would not see where the actor goes."""
+    agent = replace(SMALL, scale=0.2, whole_chunks=True, execute=4).build(policy)
+    torch.nn.init.normal_(agent.actor[-1].weight, std=1.0)
+    state, base = torch.randn(50, 4), torch.rand(50, 8) * 2 - 1
+    agent.reset(0)
+    for updates in (0, 1):
+        agent.updates = updates
+        for offsets in (agent._residual(state, base), agent._exploration(50)):
+            steps = offsets.view(50, 4, 2)
+            assert (steps == steps[:, :1]).all()
+            assert len(steps.flatten(1).unique(dim=0)) == 50
+
+
 def test_a_ramp_opens_the_scale_step_by_step(policy):
     agent = replace(SMALL, scale=0.2, critic_only=40, ramp=100).build(policy)
     torch.nn.init.normal_(agent.actor[-1].weight, std=100.0)

@@ -32,13 +32,13 @@ class CorrectionsConfig:
 
     execute: int = 8
     """actions of each chunk that are executed before the next decision"""
-    human_weight: float = 3.0
+    human_weight: float = 1.0
     """how often a human's step is drawn, against one of a demonstration"""
     success_weight: float = 1.0
     """how often a step of an own successful episode is drawn, against one of a demonstration"""
-    batch: int = 256
+    batch: int = 128
     """windows in a gradient step"""
-    learning_rate: float = 3e-5
+    learning_rate: float = 3e-4
     """of AdamW"""
     decay: float = 0.9995
     """of the moving average of the weights, which acts"""

@@ -7,9 +7,10 @@ its chunks towards higher value; what is done is the best of N chunks and their 
     y = sum_{k<h} gamma^k r_{t+k} + gamma^h max over the candidates at s_{t+h} of min Q' of a random pair of heads
 
 What differs from the paper: the base imitates demonstrations, a human's steps and successful episodes, not failures
-too; the candidates of the backup are drawn from the base once, when an episode is stored, and edited anew at each
-gradient step, as the base changes slowly and sampling it is what costs; the discount counts control steps; targets are
-clipped to [0, 1]; time-outs bootstrap.
+too; an edit is one offset for all actions of a chunk, as noise drawn anew for each averages out; the candidates of the
+backup are drawn from the base once, when an episode is stored, and edited anew at each gradient step, as the base
+changes slowly and sampling it is what costs; the discount counts control steps; targets are clipped to [0, 1];
+time-outs bootstrap.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class ExpoConfig:
     """critic steps to one step of the edit policy and one of the base's imitation"""
     learning_rate: float = 3e-4
     """of AdamW, for critics and edit policy"""
-    base_learning_rate: float = 3e-5
+    base_learning_rate: float = 3e-4
     """of the base's imitation"""
     decay: float = 0.9995
     """of the moving average of the base's weights, which acts"""
@@ -97,13 +98,11 @@ class Expo:
         self.base = Frozen(self.student.averaged, FrozenConfig(config.execute))
         S, channels = len(policy.spec.state), policy.spec.action
         scales = [config.gripper_scale if "gripper" in c.name else config.scale for c in channels]
-        self._dim = config.execute * len(channels)
-        self.edit = SquashedGaussian(
-            S + self._dim, config.width, self._dim, torch.tensor(scales).repeat(config.execute)
-        )
+        self._dim, self._edits = config.execute * len(channels), len(channels)
+        self.edit = SquashedGaussian(S + self._dim, config.width, len(channels), torch.tensor(scales))
         self.critic = CriticEnsemble(config.heads, S + self._dim, config.width)
         self.target = deepcopy(self.critic).requires_grad_(False)
-        self.temperature = Temperature(config.temperature, config.target_entropy * self._dim)
+        self.temperature = Temperature(config.temperature, config.target_entropy * len(channels))
         self.student_optimizer = self.student.optimizer
         self.edit_optimizer = adamw(self.edit, config.learning_rate)
         self.critic_optimizer = adamw(self.critic, config.learning_rate)
@@ -135,7 +134,7 @@ class Expo:
         n = first.config.candidates
         history = torch.from_numpy(np.stack([o["state"] for o in obs])).repeat_interleave(n, 0)
         noise = torch.cat([player.base.noise(n) for player in players])
-        draws = torch.cat([torch.randn(n, first._dim, generator=player.base.exploration) for player in players])
+        draws = torch.cat([torch.randn(n, first._edits, generator=player.base.exploration) for player in players])
         chosen = in_rows(
             first._judged, max(rows, n), history, noise, draws * explore
         )  # each row: two chunks, two values
@@ -202,7 +201,7 @@ class Expo:
     def _edited(self, state: Tensor, chunk: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         """Chunks (B, h * A) in the box, their gradients straight through its walls; log densities (B,) of the edits."""
         edit, log_density = self.edit(torch.cat([state, chunk], -1), draws)
-        full = chunk + edit
+        full = chunk + edit.repeat(1, self.config.execute)
         return full + (full.clamp(-1.0, 1.0) - full).detach(), log_density
 
     def _judged(self, history: Tensor, noise: Tensor, draws: Tensor) -> Tensor:
@@ -214,7 +213,7 @@ class Expo:
         return torch.cat([chunk, edited, *values], -1)
 
     def _normal(self, n: int) -> Tensor:
-        return torch.randn(n, self._dim, generator=self._random)
+        return torch.randn(n, self._edits, generator=self._random)
 
 
 LEARNED = (

@@ -10,9 +10,11 @@ while demonstrations are labelled, and after a human's step; the executed action
 gradients straight through, so that a saturated dimension can still be pulled back; the loss is the mean of squares over
 heads; targets are clipped to [0, 1], the range of a sparse reward that ends the episode.
 
-With `whole_chunks` the same is done to chunks of `execute` actions: the actor corrects a chunk when it is planned, the
-critic judges it whole, and the backup spans it with gamma^h, which is exact since nothing is decided in between
-(Q-chunking, 2507.07969). `candidates` chunks are then, or for single steps too, judged by the critic at test time.
+With `whole_chunks` the same is done to chunks of `execute` actions: the actor gives one offset for all actions of a
+chunk when it is planned, the critic judges the chunk whole, and the backup spans it with gamma^h, which is exact since
+nothing is decided in between (Q-chunking, 2507.07969). Exploration is such an offset too: noise drawn anew at each step
+averages out along a chunk, and shows the critic nothing of where the actor is going (docs/results.md, section 8).
+`candidates` chunks are then, or for single steps too, judged by the critic at test time.
 """
 
 from __future__ import annotations
@@ -55,15 +57,17 @@ class ResidualConfig:
     """the same of a gripper's channels; many grippers take only the sign of their command, and then nothing below 1 can
     turn a clear one of the base"""
     exploration: float = 0.05
-    """standard deviation of the noise on the residual, in acting and in targets"""
+    """standard deviation of the noise on the residual, in acting and in targets; held for a whole chunk if chunks are
+    judged whole, and then much less does as much"""
     warm_up_noise: float = 0.1
-    """base-only roll-outs before the first update add uniform noise of this size, to show the critic what actions do"""
+    """base-only roll-outs before the first update add uniform noise of this size, to show the critic what actions do;
+    held in the same way"""
     gamma: float = 0.99
     """discount of one control step"""
     n_step: int = 5
     """rewards summed before bootstrapping; with whole chunks it is `execute`"""
     whole_chunks: bool = False
-    """correct and judge whole chunks of `execute` actions, not single steps"""
+    """correct whole chunks of `execute` actions, by one offset for all, and judge them whole, not single steps"""
     candidates: int = 1
     """plans of the base among which the critic chooses when not exploring (best of N; single steps: by the plan's first
     action); practice and backup know of one"""
@@ -113,13 +117,13 @@ class Residual:
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.base = Frozen(policy, FrozenConfig(config.execute))
         self._span = config.execute if config.whole_chunks else 1  # actions that are corrected and judged together
-        self.actor = layer_norm_mlp(S + self._span * A, config.width, self._span * A)
+        self.actor = layer_norm_mlp(S + self._span * A, config.width, A)
         self.critic = CriticEnsemble(config.heads, S + self._span * A, config.width, config.bins)
         self.target = deepcopy(self.critic).requires_grad_(False)
         self.actor_optimizer = adamw(self.actor, config.actor_learning_rate)
         self.critic_optimizer = adamw(self.critic, config.critic_learning_rate)
         scales = [config.gripper_scale if "gripper" in c.name else config.scale for c in policy.spec.action]
-        self._scale = torch.tensor(scales).repeat(self._span)
+        self._scale = torch.tensor(scales)
         self.updates = 0
         self._random = generator()
         self._queue: deque[np.ndarray] = deque()
@@ -225,8 +229,9 @@ class Residual:
     def _td_target(self, batch: Batch) -> Tensor:
         """(B,), by the minimum over a random pair of target heads."""
         base = batch["next/extra/base_action"]
-        noise = torch.randn(base.shape, generator=self._random) * self.config.exploration
-        residual = self._residual(batch["next/state"], base) + noise.clamp(-NOISE_CLIP, NOISE_CLIP)
+        noise = torch.randn(len(base), len(self._scale), generator=self._random) * self.config.exploration
+        noise = noise.clamp(-NOISE_CLIP, NOISE_CLIP).repeat(1, self._span)
+        residual = self._residual(batch["next/state"], base) + noise
         q = self.target.lowest(batch["next/state"], (base + residual).clamp(-1.0, 1.0), self._random)
         return (batch["reward"] + batch["discount"] * q).clamp(0.0, 1.0)
 
@@ -235,25 +240,30 @@ class Residual:
         residual = self._residual(batch["state"], base)
         full = base + residual
         full = full + (full.clamp(-1.0, 1.0) - full).detach()  # straight through the clip
-        cost = (residual / self._scale.clamp(min=1e-9)).square().mean()
+        cost = (residual / self._scale.repeat(self._span).clamp(min=1e-9)).square().mean()
         loss = self.config.penalty * cost - self.critic(batch["state"], full).mean()
         descend(self.actor_optimizer, loss)
         return {"actor_loss": loss.item(), "residual": residual.abs().mean().item()}
 
     def _residual(self, state: Tensor, base: Tensor) -> Tensor:
+        """(B, span * A): the actor's offset, on each action that is judged together."""
         past = self.updates - self.config.critic_only
         share = min(max(past / self.config.ramp, 0.0), 1.0) if self.config.ramp else 1.0
-        return share * self._scale * torch.tanh(self.actor(torch.cat([state, base], -1)))
+        offset = share * self._scale * torch.tanh(self.actor(torch.cat([state, base], -1)))
+        return offset.repeat(1, self._span)
 
     def _value(self, state: Tensor, base: Tensor) -> Tensor:
         """(B,) of the base's actions once they are corrected."""
         return self.critic(state, (base + self._residual(state, base)).clamp(-1.0, 1.0)).mean(0)
 
     def _exploration(self, n: int) -> Tensor:
+        """(n, span * A): likewise one offset."""
         shape = (n, len(self._scale))
         if self.updates == 0:
-            return (2 * torch.rand(shape, generator=self.base.exploration) - 1) * self.config.warm_up_noise
-        return torch.randn(shape, generator=self.base.exploration) * self.config.exploration
+            noise = (2 * torch.rand(shape, generator=self.base.exploration) - 1) * self.config.warm_up_noise
+        else:
+            noise = torch.randn(shape, generator=self.base.exploration) * self.config.exploration
+        return noise.repeat(1, self._span)
 
 
 LEARNED = ("actor", "critic", "target", "actor_optimizer", "critic_optimizer")

@@ -15,22 +15,24 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 TASKS = {
-    "can": ("robosuite:PickPlaceCan", [(20, 0.3), (40, 0.6), (60, 0.9), (80, 0.6)], 6000, 25_000, 5000),
-    "square": ("robosuite:NutAssemblySquare", [(40, 0.4), (80, 0.6), (120, 0.9)], 6000, 75_000, 25_000),
+    "can": ("robosuite:PickPlaceCan", [(8, 0.3), (16, 0.6), (24, 0.9)], 20_000, 25_000, 5000),
+    "square": ("robosuite:NutAssemblySquare", [(20, 0.4), (40, 0.6), (60, 0.9)], 20_000, 75_000, 25_000),
 }  # world; demonstrations in all after each skill; gradient steps of the base; control steps; snapshots
 MLP = "policy:flow policy.backbone:mlp-config --policy.backbone.width 256 --policy.backbone.depth 2"
-NETS = "--agent.width 128 --agent.critic-only 5000"
+NETS = "--base-steps 5000 --first-updates 5000 agent:{} --agent.width 128 --agent.critic-only 5000"
+OFFSETS = "--agent.whole-chunks --agent.scale 0.1 --agent.gripper-scale 0.1 --agent.warm-up-noise 0.06 "
+OFFSETS += "--agent.exploration 0.03 --agent.tau 0.02 --agent.actor-learning-rate 1e-4"
+IMITATION = "--base-steps 2500 --first-updates 2500 agent:corrections"
 HUMAN = "--human.skill 0.9"
 REFINERS = {
-    "residual": f"--utd 2 agent:residual {NETS} --agent.heads 5 --agent.scale 0.3",
-    "residual, whole chunks": f"--utd 1 agent:residual {NETS} --agent.heads 5 --agent.scale 0.3 "
-    "--agent.whole-chunks --agent.candidates 4 --agent.penalty 0.5",
-    "dsrl": f"--utd 0.5 agent:dsrl {NETS} --agent.batch 128",
-    "expo": f"--utd 1 agent:expo {NETS}",
-    "rlpd": f"--utd 1 agent:rlpd {NETS} --agent.heads 5",
-    "corrections": f"--utd 0.5 {HUMAN} agent:corrections",
-    "corrections, no human": "--utd 0.5 agent:corrections",
-    "residual, human": f"--utd 2 {HUMAN} agent:residual {NETS} --agent.heads 5 --agent.scale 0.3",
+    "residual": f"--utd 2 {NETS.format('residual')} --agent.heads 5 --agent.scale 0.3",
+    "residual, whole chunks": f"--utd 1 {NETS.format('residual')} --agent.heads 5 {OFFSETS}",
+    "dsrl": f"--utd 0.5 {NETS.format('dsrl')} --agent.batch 128",
+    "expo": f"--utd 1 {NETS.format('expo')} --agent.scale 0.1 --agent.gripper-scale 0.1",
+    "rlpd": f"--utd 1 {NETS.format('rlpd')} --agent.heads 5",
+    "corrections": f"--utd 1 {HUMAN} {IMITATION}",
+    "corrections, no human": f"--utd 1 {IMITATION}",
+    "residual, whole chunks, human": f"--utd 1 {HUMAN} {NETS.format('residual')} --agent.heads 5 {OFFSETS}",
 }
 
 
@@ -81,12 +83,11 @@ def _refine(task: str, out: Path, name: str, seed: int) -> None:
     *_, steps, every = TASKS[task]
     run = _folder(name, seed)
     if not (out / run / "promotion.json").exists():
-        own, _, agent = REFINERS[name].partition("agent:")
         _robot_rl(
             out,
             run,
-            f"refine --out {run} --policy base --demos demos --seed {seed} --steps {steps} --base-steps 2500 "
-            f"--first-updates 5000 --threads 1 --snapshot-every {every} --videos 0 --workers 1 {own} agent:{agent}",
+            f"refine --out {run} --policy base --demos demos --seed {seed} --steps {steps} "
+            f"--threads 1 --snapshot-every {every} --videos 0 --workers 1 {REFINERS[name]}",
         )
 
 
