@@ -19,7 +19,7 @@ TASKS = {
     "square": ("robosuite:NutAssemblySquare", [(20, 0.4), (40, 0.6), (60, 0.9)], 20_000, 75_000, 25_000),
 }  # world; demonstrations in all after each skill; gradient steps of the base; control steps; snapshots
 MLP = "policy:flow policy.backbone:mlp-config --policy.backbone.width 256 --policy.backbone.depth 2"
-NETS = "--base-steps 5000 --first-updates 5000 agent:{} --agent.width 128 --agent.critic-only 5000"
+NETS = "--base-steps 5000 --first-updates 10000 agent:{} --agent.width 128 --agent.critic-only 10000"
 OFFSETS = "--agent.whole-chunks --agent.scale 0.1 --agent.gripper-scale 0.1 --agent.warm-up-noise 0.06 "
 OFFSETS += "--agent.exploration 0.03 --agent.tau 0.02 --agent.actor-learning-rate 1e-4"
 IMITATION = "--base-steps 2500 --first-updates 2500 agent:corrections"
