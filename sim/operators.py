@@ -164,11 +164,11 @@ class Operator:
         if self._is_there(scene):
             return "release"
         if self._in_hand(scene):
-            over = chore.goal is not None and np.linalg.norm((chore.goal(scene) - scene.thing)[:2])
-            if chore.goal is not None and over < chore.exact + chore.spread:
+            if chore.goal is None:
+                return "raise"
+            if np.linalg.norm((chore.goal(scene) - scene.thing)[:2]) < chore.exact + chore.spread:
                 return "lower"
-            raised = scene.thing[2] - self._rest[2] if self._rest is not None else 0.0
-            return "carry" if chore.goal is not None and raised > 0.6 * chore.lift else "raise"
+            return "carry" if self._raised(scene) > 0.6 * chore.lift else "raise"
         if np.linalg.norm(way) < GRASPED:
             return "grasp"
         return "descend" if np.linalg.norm(way[:2]) < ABOVE and way[2] > -self._manner.hover else "approach"
@@ -183,8 +183,12 @@ class Operator:
 
     def _in_hand(self, scene: Scene) -> bool:
         """Whether the thing hangs in the hand: at the fingers, and above where it lay."""
-        raised = self._rest is not None and scene.thing[2] > self._rest[2] + 0.02
-        return raised and float(np.linalg.norm(handle_of(self._chore, scene) - scene.hand)) < LOST
+        near = float(np.linalg.norm(handle_of(self._chore, scene) - scene.hand)) < LOST
+        return near and self._raised(scene) > 0.02
+
+    def _raised(self, scene: Scene) -> float:
+        """How far the thing is above where it lay [m]; 0 where nobody saw that."""
+        return 0.0 if self._rest is None else float(scene.thing[2] - self._rest[2])
 
     def _next(self, scene: Scene) -> None:
         done = self._legs.pop(0)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robot_rl.types import RobotRLError
+from robot_rl.types import Channel, RobotRLError
 
 ALL = slice(None)
 SPREAD = 0.75  # standard deviation of HL-Gauss's smear, in bins
@@ -134,6 +134,11 @@ class Temperature(nn.Module):
     def loss(self, log_density: Tensor) -> Tensor:
         """Falls when the weight rises while the entropy is too low."""
         return self.log.exp() * (-log_density.detach().mean() - self.target_entropy)
+
+
+def scales(config: Any, channels: Sequence[Channel]) -> Tensor:
+    """(A,): the largest correction of each action dimension; a gripper's has a setting of its own."""
+    return torch.tensor([config.gripper_scale if "gripper" in c.name else config.scale for c in channels])
 
 
 def require(config: Any, **least: float) -> None:

@@ -35,6 +35,7 @@ from robot_rl.agents.engine import (
     learned,
     require,
     restore,
+    scales,
 )
 from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows
 from robot_rl.agents.student import Student
@@ -97,9 +98,8 @@ class Expo:
         self.student = Student(policy, config.base_learning_rate, config.decay)
         self.base = Frozen(self.student.averaged, FrozenConfig(config.execute))
         S, channels = len(policy.spec.state), policy.spec.action
-        scales = [config.gripper_scale if "gripper" in c.name else config.scale for c in channels]
         self._dim, self._edits = config.execute * len(channels), len(channels)
-        self.edit = SquashedGaussian(S + self._dim, config.width, len(channels), torch.tensor(scales))
+        self.edit = SquashedGaussian(S + self._dim, config.width, len(channels), scales(config, channels))
         self.critic = CriticEnsemble(config.heads, S + self._dim, config.width)
         self.target = deepcopy(self.critic).requires_grad_(False)
         self.temperature = Temperature(config.temperature, config.target_entropy * len(channels))

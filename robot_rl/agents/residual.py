@@ -39,6 +39,7 @@ from robot_rl.agents.engine import (
     learned,
     require,
     restore,
+    scales,
 )
 from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows
 from robot_rl.replay import Batch, Replay
@@ -122,8 +123,7 @@ class Residual:
         self.target = deepcopy(self.critic).requires_grad_(False)
         self.actor_optimizer = adamw(self.actor, config.actor_learning_rate)
         self.critic_optimizer = adamw(self.critic, config.critic_learning_rate)
-        scales = [config.gripper_scale if "gripper" in c.name else config.scale for c in policy.spec.action]
-        self._scale = torch.tensor(scales)
+        self._scale = scales(config, policy.spec.action)
         self.updates = 0
         self._random = generator()
         self._queue: deque[np.ndarray] = deque()
