@@ -36,7 +36,7 @@ class Table:
         return self.count("all")
 
     def count(self, kind: Kind) -> int:
-        """Steps of a kind: all; the human's; of own successes, where nobody helped; of the agent's decisions.
+        """Steps of a kind: all; the human's; of own successes, from where on nobody helped; of the agent's decisions.
 
         An agent whose decisions matter one by one marks them in its extras: "decision" (T + 1,), above 0 at one.
         """
@@ -66,7 +66,7 @@ class Table:
         of_kind: dict[Kind, np.ndarray] = {
             "all": chosen,
             "human": chosen & episode.intervened,
-            "success": chosen & (episode.success and not episode.intervened.any()),
+            "success": chosen & (episode.success & (np.arange(T) >= _hands_back(episode.intervened))),
             "decision": chosen & decided & ~episode.intervened,
         }
         for kind, steps in of_kind.items():
@@ -161,6 +161,11 @@ class Table:
             self._columns[key] = np.concatenate([column, room])
 
 
+def _hands_back(intervened: np.ndarray) -> int:
+    """The first step from which on nobody helped any more; 0 where nobody did."""
+    return int(np.flatnonzero(intervened).max(initial=-1)) + 1
+
+
 def _changes_of_hands(intervened: np.ndarray) -> np.ndarray:
     """(T + 1,): for each step (T,) the first later one in other hands, or T; T for the last row."""
     T = len(intervened)
@@ -228,7 +233,7 @@ class Replay:
         """Windows worth imitating: of demonstrations, of own successes and of the human's steps; see `Table.windows`.
 
         A step of the latter two is drawn so many times as often as one of a demonstration. What the agent did before
-        or after a human helped is not among them, whether the episode succeeded or not.
+        a human helped for the last time is not among them, whether the episode succeeded or not.
         """
         wanted: list[tuple[Kind, float]] = [("success", success_weight), ("human", human_weight)]
         weights = {kind: weight * len(self.online.reaching(kind, horizon // 2)) for kind, weight in wanted}

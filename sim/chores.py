@@ -11,6 +11,7 @@ from robot_rl.geometry import matrix_from_rot6d
 from robot_rl.types import RobotRLError, Spec
 
 OPEN, CLOSE = -1.0, 1.0
+RETREAT = 0.10  # so far the hand moves away from what it let go [m]
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def legs_of(chore: Chore, hover: float, *, again: bool) -> list[Leg]:
             Leg("carry", "goal", chore.above, chore.exact, CLOSE, level=0.08, holds=True),
             Leg("lower", "goal", 0.0, chore.exact, CLOSE, level=0.4, holds=True),
             Leg("release", "here", 0.0, 0.02, OPEN, waits=True),
-            Leg("retreat", "here", 0.10, 0.02, OPEN),
+            Leg("retreat", "here", RETREAT, 0.02, OPEN),
         ]
     return legs
 

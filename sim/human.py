@@ -20,13 +20,13 @@ class HumanConfig:
 
     skill: float | None = None
     """of the human who watches, 0 (clumsy) to 1 (fast and clean); nobody does where not given"""
-    patience: int = 30
+    patience: int = 20
     """steps without progress after which the human takes over"""
-    alarm: float = 0.15
+    alarm: float = 0.2
     """so much farther from done than it was already [m]: something was lost, the human takes over at once"""
-    help: float = 0.15
+    help: float = 0.4
     """so much nearer to done [m], and the human lets go"""
-    longest: int = 60
+    longest: int = 100
     """steps after which the human lets go anyway"""
     rate: float = 1.0
     """share of the episodes that are watched"""

@@ -14,7 +14,7 @@ import numpy as np
 
 from robot_rl.geometry import rotation_vector
 from robot_rl.types import Decision, Obs, RobotRLError, Spec
-from sim.chores import CHORES, CLOSE, OPEN, Chore, Leg, Scene, grasp_yaw, handle_of, legs_of, scene_reader
+from sim.chores import CHORES, CLOSE, OPEN, RETREAT, Chore, Leg, Scene, grasp_yaw, handle_of, legs_of, scene_reader
 
 FULLEST = 0.92  # the arm's actions stay below this, so that a residual has room
 LOST = 0.03  # the object moved so far in the hand since the grasp: it is not held [m]
@@ -102,7 +102,7 @@ class Operator:
         self._manner = Manner.drawn(self._rng, clumsy)
         self._drift = self._rng.normal(0.0, self._manner.drift, 6)
         self._aim = self._manner.aim
-        self._rest: np.ndarray | None = None  # where the thing lay at the start, once `to_go` has seen it
+        self._rest: float | None = None  # the height at which the thing lies, once `to_go` has seen it [m]
         self._home: float | None = None  # yaw at the start: the wrist turns about it
         self._legs: list[Leg] = []
         self._grip = np.zeros(3)  # the thing in the hand's frame when it was grasped [m]
@@ -129,15 +129,20 @@ class Operator:
         self._aim = self._manner.aim
 
     def to_go(self, obs: Obs) -> float:
-        """How much is left to do [m]: from the hand to the thing, and from there to where it belongs."""
-        scene = self._scene(obs["state"])
+        """How much is left to do [m]: the hand to the thing; the thing up, across and down; the hand away from it."""
+        chore, scene = self._chore, self._scene(obs["state"])
         if self._rest is None:
-            self._rest, self._home, self._fingers = scene.thing, scene.yaw, scene.fingers
-        goal = self._rest + [0.0, 0.0, self._chore.lift] if self._chore.goal is None else self._chore.goal(scene)
-        reach = 0.0 if self._is_there(scene) else np.linalg.norm(handle_of(self._chore, scene) - scene.hand)
-        if self._chore.goal is None:
-            return float(reach + max(goal[2] - scene.thing[2], 0.0))
-        return float(reach + np.linalg.norm(goal - scene.thing))
+            self._rest, self._home, self._fingers = float(scene.thing[2]), scene.yaw, scene.fingers
+        self._rest = min(self._rest, float(scene.thing[2]))  # some things fall a little first
+        reach = float(np.linalg.norm(handle_of(chore, scene) - scene.hand))
+        if self._is_there(scene):
+            return max(RETREAT - reach, 0.0)
+        climb = max(chore.lift - self._raised(scene), 0.0)
+        if chore.goal is None:
+            return reach + climb
+        way = chore.goal(scene) - scene.thing
+        across = float(np.linalg.norm(way[:2]))
+        return RETREAT + reach + across + (abs(float(way[2])) if self._is_above(scene) else climb + chore.above)
 
     def _begin(self, scene: Scene) -> None:
         """Plan from the beginning: first time, or after a loss. The second time people aim more carefully."""
@@ -166,7 +171,7 @@ class Operator:
         if self._in_hand(scene):
             if chore.goal is None:
                 return "raise"
-            if np.linalg.norm((chore.goal(scene) - scene.thing)[:2]) < chore.exact + chore.spread:
+            if self._is_above(scene):
                 return "lower"
             return "carry" if self._raised(scene) > 0.6 * chore.lift else "raise"
         if np.linalg.norm(way) < GRASPED:
@@ -179,7 +184,14 @@ class Operator:
         if chore.goal is None:
             return False
         off = np.abs(chore.goal(scene) - scene.thing)
-        return bool(off[2] < 0.02 and off[:2].max() < 2 * chore.exact + chore.spread)
+        return bool(off[2] < 2 * chore.exact and off[:2].max() < 2 * chore.exact + chore.spread)
+
+    def _is_above(self, scene: Scene) -> bool:
+        """Whether the thing stands over where it belongs, or lies there."""
+        chore = self._chore
+        if chore.goal is None:
+            return False
+        return float(np.linalg.norm((chore.goal(scene) - scene.thing)[:2])) < chore.exact + chore.spread
 
     def _in_hand(self, scene: Scene) -> bool:
         """Whether the thing hangs in the hand: at the fingers, and above where it lay."""
@@ -188,7 +200,7 @@ class Operator:
 
     def _raised(self, scene: Scene) -> float:
         """How far the thing is above where it lay [m]; 0 where nobody saw that."""
-        return 0.0 if self._rest is None else float(scene.thing[2] - self._rest[2])
+        return 0.0 if self._rest is None else float(scene.thing[2]) - self._rest
 
     def _next(self, scene: Scene) -> None:
         done = self._legs.pop(0)

@@ -10,6 +10,7 @@ import pytest
 from robot_rl.rollout import rollout
 from robot_rl.types import Decision, RobotRLError
 from sim.human import HumanConfig, Watched
+from sim.operators import operator_for
 from sim.toy import ToyEnv, ToyOperator
 from sim.worlds import WatchedConfig, WorldConfig
 
@@ -83,6 +84,17 @@ def test_without_a_skill_nobody_watches():
 def test_senseless_settings_are_named(wrong):
     with pytest.raises(RobotRLError, match="human"):
         Watched(ToyEnv(), HumanConfig(skill=1.0, **wrong), ToyOperator(1.0))
+
+
+@pytest.mark.parametrize("task", ["Lift", "PickPlaceCan", "NutAssemblySquare", "Stack"])
+def test_whoever_works_well_is_left_alone(task):
+    """Raising, turning, letting go and going away are progress too: what is left to do falls in each of them."""
+    env = WatchedConfig(WorldConfig(f"robosuite:{task}"), HumanConfig(skill=1.0)).build()
+    expert = operator_for(env.spec, 1.0)
+    episodes = [rollout(env, expert, explore=False, seed=seed) for seed in range(5)]
+    env.close()
+    assert all(e.success for e in episodes)
+    assert np.mean([e.intervened.mean() for e in episodes]) < 0.1
 
 
 def test_in_robosuite_a_human_mends_what_a_still_robot_never_would():

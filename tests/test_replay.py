@@ -130,7 +130,7 @@ def test_no_transition_spans_a_change_of_hands_and_each_kind_is_what_it_says(han
         table.add(episode)
         for t in range(T):
             end = next((u for u in range(t, T) if intervened[u] != intervened[t]), T)
-            own = success and not any(intervened)
+            own = success and not any(intervened[t:])
             truth[offset + t] = (min(t + n, end) - t, intervened[t], own, success, offset, offset + T)
         offset += T + 1
     for kind, column in (("all", None), ("human", 1), ("success", 2)):
@@ -165,7 +165,7 @@ def test_a_humans_windows_are_the_humans_for_half_their_horizon_at_least():
     assert set(begins.tolist()) == {2, 3}
 
 
-def test_what_is_imitated_is_drawn_by_its_weight_and_no_helped_or_failed_step_is_the_agents():
+def test_what_is_imitated_is_drawn_by_its_weight_and_no_failed_step_or_one_before_help_is_the_agents():
     replay, random = Replay(), torch.Generator().manual_seed(0)
     replay.demos.add(chain(5, success=True))
     only_demos = replay.imitation(40, 2, 1, random, human_weight=9.0)
@@ -175,14 +175,16 @@ def test_what_is_imitated_is_drawn_by_its_weight_and_no_helped_or_failed_step_is
         episode.intervened[3:6] = True
     for episode in (failed, helped, won):
         replay.remember(episode)
-    assert len(replay.demos) == 5 + 6 and replay.online.count("human") == 6 and replay.online.count("success") == 9
+    assert len(replay.demos) == 5 + 6 and replay.online.count("human") == 6
+    assert replay.online.count("success") == 9 + 3, "of a helped one only what came after the help"
     state = replay.imitation(3000, 2, 1, random, success_weight=1.0, human_weight=4.0)["state"][:, 0, 0]
     human = ((state % 100 >= 3) & (state % 100 < 6) & (state >= 100) & (state < 300)).sum()
-    total = 11 + 9 + 4 * 6
-    assert (state >= 300).sum() == int(3000 * 9 / total)
+    own = (state >= 300) | ((state >= 206) & (state < 209))
+    total = 11 + 12 + 4 * 6
+    assert own.sum() == int(3000 * 12 / total)
     assert human == pytest.approx(3000 * (4 * 6 + 6) / total, abs=100), "they are among the demonstrations too"
-    assert (state < 50).sum() + human + (state >= 300).sum() == 3000
-    assert (replay.imitation(500, 2, 1, random, success_weight=0.0)["state"] < 300).all()
+    assert (state < 50).sum() + human + own.sum() == 3000
+    assert (replay.imitation(500, 2, 1, random, success_weight=0.0)["state"] % 100 < 6).all()
 
 
 def test_a_replay_too_small_for_the_n_step_is_named():
