@@ -1,7 +1,8 @@
 """Every refiner on the same base, demonstrations and budget: `python tests/benchmarks/refiners.py can --out runs/can`.
 
 Runs `robot-rl` for each refiner and seed (--only, --seeds; --jobs at once) into --out, where finished and stopped runs
-are found again, and prints a table of successes on the same 100 start states after so many control steps. Takes hours.
+are found again; prints a table of successes on the same 100 start states after so many control steps, and draws them
+(curves.png). Takes hours.
 """
 
 from __future__ import annotations
@@ -14,22 +15,27 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
+
+from robot_rl.statistics import wilson
+
 TASKS = {
     "can": ("robosuite:PickPlaceCan", [(8, 0.3), (16, 0.6), (24, 0.9)], 20_000, 25_000, 5000),
-    "square": ("robosuite:NutAssemblySquare", [(20, 0.4), (40, 0.6), (60, 0.9)], 20_000, 75_000, 25_000),
+    "square": ("robosuite:NutAssemblySquare", [(8, 0.3), (16, 0.5), (24, 0.9)], 20_000, 75_000, 25_000),
 }  # world; demonstrations in all after each skill; gradient steps of the base; control steps; snapshots
 MLP = "policy:flow policy.backbone:mlp-config --policy.backbone.width 256 --policy.backbone.depth 2"
 NETS = "--base-steps 5000 --first-updates 10000 agent:{} --agent.width 128 --agent.critic-only 10000"
 OFFSETS = "--agent.whole-chunks --agent.scale 0.1 --agent.gripper-scale 0.1 --agent.warm-up-noise 0.06 "
 OFFSETS += "--agent.exploration 0.03 --agent.tau 0.02 --agent.actor-learning-rate 1e-4"
 IMITATION = "--base-steps 2500 --first-updates 2500 agent:corrections"
-HUMAN = "--human.skill 0.9"
+HUMAN = "--human.skill 0.9 --human.patience 15 --human.help 1 --human.longest 200"
 REFINERS = {
     "residual": f"--utd 2 {NETS.format('residual')} --agent.heads 5 --agent.scale 0.3",
     "residual, whole chunks": f"--utd 1 {NETS.format('residual')} --agent.heads 5 {OFFSETS}",
     "dsrl": f"--utd 0.5 {NETS.format('dsrl')} --agent.batch 128",
-    "expo": f"--utd 1 {NETS.format('expo')} --agent.scale 0.1 --agent.gripper-scale 0.1",
-    "rlpd": f"--utd 1 {NETS.format('rlpd')} --agent.heads 5",
+    "expo, human": f"--utd 1 {HUMAN} {NETS.format('expo')} --agent.scale 0.1 --agent.gripper-scale 0.1",
+    "rlpd, human": f"--utd 1 {HUMAN} {NETS.format('rlpd')} --agent.heads 5",
     "corrections": f"--utd 1 {HUMAN} {IMITATION}",
     "corrections, no human": f"--utd 1 {IMITATION}",
     "residual, whole chunks, human": f"--utd 1 {HUMAN} {NETS.format('residual')} --agent.heads 5 {OFFSETS}",
@@ -54,6 +60,7 @@ def main() -> None:
             )
         )
     print(_table(given.task, given.out, given.only, given.seeds))
+    _curves(given.task, given.out, given.only, given.seeds)
 
 
 def _robot_rl(out: Path, log: str, words: str) -> None:
@@ -102,7 +109,7 @@ def _table(task: str, out: Path, names: list[str], seeds: list[int]) -> str:
     lines = [f"| refiner | base | {' | '.join(f'{m:,}' for m in marks)} | length, roughness at the end | human steps |"]
     lines.append("|---" * (len(marks) + 4) + "|")
     for name in names:
-        runs = [out / _folder(name, seed) for seed in seeds if (out / _folder(name, seed) / "promotion.json").exists()]
+        runs = _finished(out, name, seeds)
         if not runs:
             continue
         labels = ["base", *(f"{m} steps" for m in marks)]
@@ -110,17 +117,47 @@ def _table(task: str, out: Path, names: list[str], seeds: list[int]) -> str:
         cells = [", ".join(str(s["successes"]) for s in summaries[label]) for label in labels]
         last = summaries[labels[-1]]
         ends = ", ".join(f"{s['mean_success_length'] or 0:.0f}; {s['mean_roughness']:.3f}" for s in last)
-        human = ", ".join(f"{_human_steps(run):.0f}" for run in runs)
+        human = ", ".join(f"{_human_steps(run, 2 * steps):.0f}" for run in runs)
         lines.append(f"| {name} | {' | '.join(cells)} | {ends} | {human} |")
     return "\n".join(lines)
+
+
+def _curves(task: str, out: Path, names: list[str], seeds: list[int]) -> None:
+    """`curves.png`: success, all seeds of a refiner together, with Wilson intervals, by control and by human steps."""
+    *_, steps, every = TASKS[task]
+    marks = [0, *range(every, steps + 1, every)]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5), sharey=True, layout="constrained")
+    for name in names:
+        runs = _finished(out, name, seeds)
+        if not runs:
+            continue
+        summaries = [[_summary(run, f"{m} steps" if m else "base") for run in runs] for m in marks]
+        won = [sum(s["successes"] for s in at) for at in summaries]
+        played = [sum(s["episodes"] for s in at) for at in summaries]
+        (line,) = left.plot(marks, np.divide(won, played), marker="o", label=f"{name} ({len(runs)} seeds)")
+        low, high = zip(*map(wilson, won, played), strict=True)
+        left.fill_between(marks, low, high, color=line.get_color(), alpha=0.1)
+        human = [np.mean([_human_steps(run, mark) for run in runs]) for mark in marks]
+        if human[-1]:
+            right.plot(human, np.divide(won, played), marker="o", color=line.get_color())
+    left.set(xlabel="control steps, those of the base alone counted", ylabel="success", ylim=(0, 1))
+    right.set(xlabel="human steps")
+    left.legend()
+    figure.savefig(out / "curves.png", dpi=100)
+
+
+def _finished(out: Path, name: str, seeds: list[int]) -> list[Path]:
+    runs = [out / _folder(name, seed) for seed in seeds]
+    return [run for run in runs if (run / "promotion.json").exists()]
 
 
 def _summary(run: Path, label: str) -> dict[str, float]:
     return json.loads((run / f"evaluation_{label}.json").read_text())["summary"]
 
 
-def _human_steps(run: Path) -> float:
-    return sum(json.loads(line).get("intervened", 0.0) for line in (run / "metrics.jsonl").read_text().splitlines())
+def _human_steps(run: Path, until: int) -> float:
+    rows = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return sum(row.get("intervened", 0.0) for row in rows if row["step"] <= until)
 
 
 if __name__ == "__main__":
