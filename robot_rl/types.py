@@ -156,6 +156,29 @@ class Episode:
         return bool(np.any(self.reward > 0))
 
 
+@dataclass(frozen=True)
+class ArmState:
+    """What was measured of an arm at one moment. Base frame; quaternions xyzw turn the tool's axes to the base's."""
+
+    stamp: float  # when it was measured [s]
+    position: np.ndarray  # (3,) of the tool [m]
+    turn: np.ndarray  # (4,)
+    joints: np.ndarray  # (n,) [rad]
+    gripper: float  # 0 closed, 1 open
+    wrench: np.ndarray  # (6,) on the tool: force [N], torque [Nm]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where an arm's tool shall be; frames and units as in `ArmState`."""
+
+    stamp: float  # of the observation it came from, not of its sending [s]
+    position: np.ndarray  # (3,)
+    turn: np.ndarray  # (4,)
+    gripper: float
+    source: str  # who wants it: "policy", "teleop", "homing"
+
+
 class Policy(Protocol):
     """Observation and noise in, chunk of actions out. Trained by imitation, then frozen."""
 

@@ -37,6 +37,21 @@ def test_control_is_inverted_and_meets_both_ends(low, width, action):
     assert back[0] == pytest.approx(action, abs=1e-6)
 
 
+@given(quaternions, quaternions, vectors)
+def test_quaternions_multiply_turn_back_and_come_from_vectors_as_scipys_do(first, second, vector):
+    a, b = geometry.unit_quat(np.array(first)), geometry.unit_quat(np.array(second))
+    both = Rotation.from_quat(b) * Rotation.from_quat(a)
+    np.testing.assert_allclose(Rotation.from_quat(geometry.quat_product(b, a)).as_matrix(), both.as_matrix(), atol=1e-9)
+    np.testing.assert_allclose(geometry.quat_product(geometry.quat_inverse(a), a), [0, 0, 0, 1], atol=1e-9)
+    turn = geometry.quat_from_vector(np.array(vector))
+    np.testing.assert_allclose(turn, Rotation.from_rotvec(vector).as_quat(canonical=True), atol=1e-9)
+    for same in (turn, -turn):
+        np.testing.assert_allclose(geometry.vector_from_quat(same), vector, atol=1e-7)
+    assert geometry.angle_between(a, b) == pytest.approx(
+        (Rotation.from_quat(b).inv() * Rotation.from_quat(a)).magnitude(), abs=1e-7
+    )
+
+
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), min_size=2, max_size=2))
 def test_whatever_enters_comes_out_finite_and_in_the_box_or_is_refused(values):
     if np.isfinite(values).all():

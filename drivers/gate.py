@@ -1,0 +1,340 @@
+"""The command gate: whatever is asked of an arm, what is sent is finite, in its box, and slow enough to stop there.
+
+Every command passes it, once where it is made and again beside the controller. In this order: latched stop, lease of
+one source, finite and of the right shape, quaternion, age of the observation it came from, first target near the
+measured pose, workspace box and tilt cone, speed and acceleration (braking.py), joints through inverse kinematics,
+gripper. The measured wrench and the age of the arm's state come before all commands.
+
+Small excess is clipped and said; what is far out is rejected, and the arm brakes. After repeated rejects, too strong a
+force or a stale arm the gate stops for good: it brakes, goes to where the arm was measured then, and holds it there
+until a person arms it again. A software stop is no safety function (ISO 13850): keep the arm's own within reach.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from dataclasses import dataclass, fields
+from typing import Literal, Protocol
+
+import numpy as np
+
+from drivers.braking import EXACT, Motion, Mover
+from robot_rl.geometry import angle_between, unit_quat
+from robot_rl.robots import ArmLimits
+from robot_rl.types import ArmState, RobotRLError, Target
+
+Vector = tuple[float, float, float]
+Verdict = Literal["sent", "clipped", "rejected", "stopped"]
+
+
+@dataclass(frozen=True)
+class GateLimits:
+    """What may be asked of one arm in one place. Base frame, SI units."""
+
+    box_low: Vector
+    """corner of the box that the tool stays in [m]"""
+    box_high: Vector
+    """the opposite corner [m]"""
+    beyond: float = 0.05
+    """a target farther outside the box [m] is an error, not an overshoot: rejected, not clipped"""
+    axis: Vector = (0.0, 0.0, -1.0)
+    """where the tool's z axis points when it is not tilted; of length 1"""
+    tilt: float = 0.5
+    """largest angle of the tool's z axis from there [rad]; a target of more than twice that is rejected"""
+    speed: float = 0.25
+    """[m/s]; a target that would take more than twice that, from the one before or from the setpoint, is rejected"""
+    turn_speed: float = 0.6
+    """[rad/s]; likewise"""
+    acceleration: float = 2.0
+    """[m/s^2], of braking too"""
+    turn_acceleration: float = 6.0
+    """[rad/s^2], of braking too"""
+    lead: float = 0.10
+    """so far may a target be ahead of the setpoint [m], which may have to accelerate first; rejected beyond"""
+    lead_turn: float = 0.4
+    """likewise [rad]"""
+    age: float = 0.2
+    """oldest observation that a command may come from, and oldest state of the arm [s]"""
+    ahead: float = 0.02
+    """so far in the future may a stamp lie [s]: clocks differ a little"""
+    near: float = 0.02
+    """the first target lies so near the measured position [m]"""
+    near_turn: float = 0.1
+    """and so near the measured rotation [rad]"""
+    joint_margin: float = 0.1
+    """from the ends of each joint [rad]"""
+    joint_speed: float = 0.5
+    """share of the maker's joint speeds"""
+    toggle: float = 0.5
+    """the gripper changes between open and closed at most once in so long [s]"""
+    force: float = 40.0
+    """measured on the tool [N]; beyond it the gate stops"""
+    torque: float = 8.0
+    """likewise [Nm]"""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = np.asarray(getattr(self, field.name), np.float64)
+            vector = field.name in ("box_low", "box_high", "axis")
+            if value.shape != ((3,) if vector else ()) or not np.isfinite(value).all() or not (vector or value > 0):
+                needed = "3 finite numbers" if vector else "a finite number above 0"
+                raise RobotRLError(f"the gate's {field.name} is {getattr(self, field.name)}: it must be {needed}")
+        if not (np.array(self.box_low) < self.box_high).all():
+            raise RobotRLError(f"the gate's box is empty: box_low {self.box_low}, box_high {self.box_high}")
+        if abs(np.linalg.norm(self.axis) - 1) > 1e-6:
+            raise RobotRLError(f"the gate's axis {self.axis} must have length 1")
+        if self.tilt > math.pi / 2 or self.joint_speed > 1:
+            raise RobotRLError(f"tilt goes up to pi / 2, joint_speed up to 1: {self.tilt}, {self.joint_speed}")
+
+
+class Kinematics(Protocol):
+    """Inverse kinematics of one arm."""
+
+    def solve(self, position: np.ndarray, turn: np.ndarray, joints: np.ndarray) -> np.ndarray | None:
+        """Joints (n,) [rad] near `joints` that bring the tool there; None: there are none."""
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What became of one command."""
+
+    raw: Target
+    sent: Target | None  # None: it is not for this command that anything is sent
+    verdict: Verdict
+    reason: str  # "" where it was sent as it was
+
+
+IN_A_ROW, SHARE, WINDOW = 3, 0.2, 1.0  # rejects that stop: so many in a row, or this share of a window [s]
+
+
+class Gate:
+    """Of one arm, for setpoints that follow one another every `period` [s]. It begins stopped: `arm` it."""
+
+    def __init__(self, limits: GateLimits, arm: ArmLimits, period: float, kinematics: Kinematics | None = None) -> None:
+        if not (math.isfinite(period) and period > 0):
+            raise RobotRLError(f"the gate's period is {period} s: it must be above 0")
+        c = self.limits = limits
+        self.period, self._kinematics = period, kinematics
+        self._mover = Mover(
+            (np.array(c.box_low), np.array(c.box_high)), np.array(c.axis), c.tilt, (c.speed, c.turn_speed),
+            (c.acceleration, c.turn_acceleration), period,
+        )  # fmt: skip
+        self._joints_low, self._joints_high = np.array(arm.low) + c.joint_margin, np.array(arm.high) - c.joint_margin
+        self._joint_step = np.array(arm.speed) * c.joint_speed * period
+        self.stopped = "it was never armed"  # why; "": it is not
+        self.holder = ""  # the source that may command
+        self.counts: Counter[Verdict] = Counter()
+        self._motion: Motion | None = None  # of the setpoint
+
+    def arm(self, state: ArmState, source: str) -> None:
+        """Let `source` command from the measured pose on; raises where that is no pose to begin from."""
+        if wrong := self._wrong_with(state) or self._outside(state):
+            raise RobotRLError(f"the arm cannot be armed: {wrong}")
+        self._motion = Motion(np.array(state.position, float), unit_quat(state.turn), np.zeros(3), np.zeros(3))
+        self._joints, self._gripper = np.array(state.joints, float), float(state.gripper)
+        self._toggled = -math.inf  # when [s]
+        self._stamp = state.stamp  # of the observation that the setpoint comes from
+        self._held: tuple[np.ndarray, np.ndarray] | None = None  # the pose that is held once stopped
+        self._recent: deque[tuple[float, bool]] = deque()  # when, rejected
+        self.stopped = ""
+        self.lease(source)
+
+    def lease(self, source: str) -> None:
+        """From now on `source` commands, and nobody else; its first target must lie near the measured pose."""
+        self.holder, self._in_a_row = source, 0
+        self._asked: Target | None = None  # the last target that was not rejected
+        self._asked_at = -math.inf  # when [s]
+
+    def stop(self, reason: str) -> None:
+        """For good: brake and hold, until `arm`. The first reason stays."""
+        self.stopped = self.stopped or reason
+
+    def check(self, target: Target, state: ArmState, now: float) -> Ruling:
+        """The setpoint that is sent for `target`, one period after the last one; stamps and `now` of one clock [s]."""
+        if self._motion is None:
+            return self._ruled(target, None, "stopped", self.stopped)
+        if not self.stopped and target.source != self.holder:
+            return self._ruled(target, None, "rejected", f"'{self.holder}' commands the arm, not '{target.source}'")
+        if wrong := self._wrong_with(state) or self._late(state, now):
+            self.stop(wrong)
+        if not self.stopped:
+            wrong, excess = self._wrong(target, state, now), ""
+            if not wrong:
+                wrong, excess = self._follow(target, now)
+            self._count(bool(wrong), now)
+            if not wrong:
+                return self._ruled(target, self._setpoint(), "clipped" if excess else "sent", excess)
+            self._judge(wrong)
+        self._give_way(state)
+        return self._ruled(
+            target, self._setpoint(), *(("stopped", self.stopped) if self.stopped else ("rejected", wrong))
+        )
+
+    def _ruled(self, raw: Target, sent: Target | None, verdict: Verdict, reason: str) -> Ruling:
+        self.counts[verdict] += 1
+        return Ruling(raw, sent, verdict, reason)
+
+    def _setpoint(self) -> Target:
+        assert self._motion is not None
+        return Target(self._stamp, self._motion.position, self._motion.turn, self._gripper, self.holder)
+
+    def _count(self, rejected: bool, now: float) -> None:
+        self._in_a_row = self._in_a_row + 1 if rejected else 0
+        self._recent.append((now, rejected))
+        while self._recent[0][0] < now - WINDOW:
+            self._recent.popleft()
+
+    def _judge(self, wrong: str) -> None:
+        """Stop where rejects have become many."""
+        rejects = sum(rejected for _, rejected in self._recent)
+        if self._in_a_row >= IN_A_ROW:
+            self.stop(f"{self._in_a_row} commands in a row were rejected; {wrong}")
+        elif rejects > max(SHARE * len(self._recent), IN_A_ROW):
+            self.stop(f"{rejects} of {len(self._recent)} commands of the last second were rejected; {wrong}")
+
+    def _wrong_with(self, state: ArmState) -> str:
+        """What forbids any motion; "": nothing."""
+        n = len(self._joint_step)
+        numbers = {"position": 3, "turn": 4, "joints": n, "wrench": 6}
+        if bad := [name for name, size in numbers.items() if not _is_vector(getattr(state, name), size)]:
+            return f"the arm's measured {', '.join(bad)}: not finite, or not of an arm of {n} joints"
+        if abs(_length(state.turn) - 1) > 1e-3:
+            return f"the arm's measured quaternion has not length 1: {state.turn}"
+        force, torque = _length(state.wrench[:3]), _length(state.wrench[3:])
+        if force > self.limits.force or torque > self.limits.torque:
+            return f"the tool feels {force:.0f} N and {torque:.1f} Nm"
+        return ""
+
+    def _late(self, state: ArmState, now: float) -> str:
+        age = now - state.stamp
+        return "" if -self.limits.ahead <= age <= self.limits.age else f"the arm's state is {age:.3f} s old"
+
+    def _outside(self, state: ArmState) -> str:
+        """Whether the measured pose is outside: no place to begin, and no reason to jump inside."""
+        position, tilt = np.asarray(state.position), self._mover.tilt_of(unit_quat(state.turn))
+        if (position < self._mover.low).any() or (position > self._mover.high).any():
+            return f"the tool is at {np.round(position, 3)}, outside the box; move it inside by hand"
+        return f"the tool is tilted by {tilt:.2f} rad; straighten it by hand" if tilt > self.limits.tilt else ""
+
+    def _wrong(self, target: Target, state: ArmState, now: float) -> str:
+        """Why `target` is rejected; "": it is not."""
+        if wrong := self._malformed(target):
+            return wrong
+        c, turn, age = self.limits, unit_quat(target.turn), now - target.stamp
+        if not -c.ahead <= age <= c.age:
+            return f"it comes from an observation {age:.3f} s old"
+        away = _length(target.position - state.position)
+        turned = angle_between(turn, unit_quat(state.turn))
+        if self._asked is None and (away > c.near or turned > c.near_turn):
+            return f"the first target is {away:.3f} m and {turned:.2f} rad from the measured pose"
+        inside, upright = self._mover.inside(target.position, turn)
+        if (outside := float(np.abs(inside - target.position).max())) > c.beyond:
+            return f"it is {outside:.3f} m outside the box"
+        if (tilt := self._mover.tilt_of(turn)) > 2 * c.tilt:
+            return f"it is tilted by {tilt:.2f} rad"
+        return self._far(inside, upright, now)
+
+    def _far(self, position: np.ndarray, turn: np.ndarray, now: float) -> str:
+        """Whether a pose inside is too far from the setpoint; or too far both from it and from the target before."""
+        assert self._motion is not None
+        c, away = self.limits, _length(position - self._motion.position)
+        turned = angle_between(turn, self._motion.turn)
+        if away > c.lead or turned > c.lead_turn:
+            return f"it is {away:.3f} m and {turned:.2f} rad ahead of the setpoint"
+        speed, turn_speed = away / self.period, turned / self.period
+        if self._asked is not None:
+            elapsed = max(now - self._asked_at, self.period)
+            speed = min(speed, _length(position - self._asked.position) / elapsed)
+            turn_speed = min(turn_speed, angle_between(turn, unit_quat(self._asked.turn)) / elapsed)
+        if speed > 2 * c.speed or turn_speed > 2 * c.turn_speed:
+            return f"it would take {speed:.2f} m/s and {turn_speed:.2f} rad/s"
+        return ""
+
+    def _malformed(self, target: Target) -> str:
+        for name, size in (("position", 3), ("turn", 4)):
+            if not _is_vector(getattr(target, name), size):
+                return f"its {name} is not {size} finite numbers: {getattr(target, name)}"
+        for name in ("gripper", "stamp"):
+            value = getattr(target, name)
+            if not (isinstance(value, (int, float, np.number)) and math.isfinite(value)):
+                return f"its {name} is not a finite number: {value}"
+        length = _length(target.turn)
+        return "" if abs(length - 1) <= 1e-3 else f"its quaternion has length {length:.4g}"
+
+    def _follow(self, target: Target, now: float) -> tuple[str, str]:
+        """Move the setpoint towards `target`; else why not. And what of the target was clipped."""
+        assert self._motion is not None
+        turn = unit_quat(target.turn)
+        inside, upright = self._mover.inside(target.position, turn)
+        motion, late = self._mover.towards(self._motion, inside, upright, self._stays(target))
+        if wrong := self._wrong_joints(motion):
+            return wrong, ""
+        gripper = min(max(float(target.gripper), 0.0), 1.0)
+        if (gripper > 0.5) != (self._gripper > 0.5):
+            if now - self._toggled < self.limits.toggle:
+                gripper = self._gripper
+            else:
+                self._toggled = now
+        clipped = {
+            "box": np.abs(inside - target.position).max() > EXACT,
+            "tilt": angle_between(upright, turn) > 1e-6,
+            "speed or acceleration": late,
+            "gripper": gripper != target.gripper,
+        }
+        excess = [name for name, is_so in clipped.items() if is_so]
+        self._motion, self._gripper, self._stamp = motion, gripper, target.stamp
+        self._asked, self._asked_at = target, now
+        return "", ", ".join(excess)
+
+    def _stays(self, target: Target) -> bool:
+        """Whether it is the same as the one before: then that is where to stop, else a place to pass through."""
+        before = self._asked
+        return before is not None and bool(
+            (before.position == target.position).all() and (before.turn == target.turn).all()
+        )
+
+    def _wrong_joints(self, motion: Motion) -> str:
+        """Whether the joints that the setpoint takes are out of their range, or too fast; if not, they are kept."""
+        if self._kinematics is None:
+            return ""
+        joints = self._kinematics.solve(motion.position, motion.turn, self._joints)
+        if joints is None:
+            return "no joints reach it"
+        if (out := (joints < self._joints_low) | (joints > self._joints_high)).any():
+            return f"joint {int(out.argmax()) + 1} would come to {joints[out.argmax()]:.2f} rad"
+        if (fast := np.abs(joints - self._joints) > self._joint_step).any():
+            return f"joint {int(fast.argmax()) + 1} would turn too fast"
+        self._joints = joints
+        return ""
+
+    def _give_way(self, state: ArmState) -> None:
+        """Brake. Once stopped for good: go where the arm was measured when the setpoint came to rest, and stay there.
+
+        Measured once: a setpoint that went on following an arm which sags under its load would sink with it.
+        """
+        assert self._motion is not None
+        if self.stopped and self._held is None and self._motion.rests:
+            here = self._motion.position, self._motion.turn
+            known = _is_vector(state.position, 3) and _is_vector(state.turn, 4) and np.any(state.turn)
+            self._held = self._mover.inside(state.position, unit_quat(state.turn)) if known else here
+        if self._held is None:
+            self._motion = self._mover.braked(self._motion)
+        else:
+            self._motion, _ = self._mover.towards(self._motion, *self._held, staying=True)
+        if self._kinematics is not None:
+            joints = self._kinematics.solve(self._motion.position, self._motion.turn, self._joints)
+            self._joints = self._joints if joints is None else joints
+
+
+def _length(vector: np.ndarray) -> float:
+    return math.hypot(*vector.tolist())  # of 1e300 too
+
+
+def _is_vector(value: object, size: int) -> bool:
+    return (
+        isinstance(value, np.ndarray)
+        and value.shape == (size,)
+        and value.dtype.kind in "fiu"
+        and bool(np.isfinite(value).all())
+    )
