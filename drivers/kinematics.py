@@ -16,7 +16,7 @@ NEAR, NEAR_TURN = 1e-4, 1e-3  # a solution is so exact [m], [rad]
 
 
 class MinkKinematics:
-    """Implements `Kinematics` for an arm in a MuJoCo model: poses of the body `tool` in the frame of the body `base`."""
+    """Implements `Kinematics` by an arm in a MuJoCo model: poses of the body `tool` in the frame of the body `base`."""
 
     def __init__(self, model: Path, joints: Sequence[str], tool: str, base: str) -> None:
         self._model = mujoco.MjModel.from_xml_path(str(model))
