@@ -16,7 +16,6 @@ from robot_rl.agents.expo import ExpoConfig
 from robot_rl.agents.frozen import FrozenConfig
 from robot_rl.agents.residual import ResidualConfig
 from robot_rl.agents.rlpd import RlpdConfig
-from robot_rl.agents.student import Student
 from robot_rl.agents.taco import TacoConfig
 from robot_rl.checkpoints import load_agent, save_agent
 from robot_rl.evaluate import evaluate
@@ -147,28 +146,6 @@ def test_it_learns_beside_a_human_whose_steps_are_stored_as_executed(name, polic
 def test_senseless_settings_are_named(name, wrong, policy):
     with pytest.raises(RobotRLError, match=next(iter(wrong))):
         replace(AGENTS[name], **wrong).build(policy)
-
-
-def test_a_students_average_reaches_back_over_a_fifth_of_its_steps_at_most():
-    class Drifting(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.at = torch.nn.Parameter(torch.zeros(1))
-
-        def loss(self, windows):
-            return -self.at.sum()
-
-    random, steps = torch.Generator().manual_seed(0), 400
-    forgetful, patient = (Student(Drifting(), 1e-2, decay) for decay in (0.9, 0.99999))
-    for student in (forgetful, patient):
-        for _ in range(steps):
-            student.step({}, random)
-    behind = [1 - (s.averaged.at / s.trained.at).item() for s in (forgetful, patient)]
-    assert 8 / steps < behind[0] < 10 / steps, "ten steps"
-    assert 0.1 < behind[1] < 0.2, "a constant drift is averaged over its last fifth"
-    again = Student(Drifting(), 1e-2, 0.99999)
-    again.load_state_dict(patient.state_dict())
-    assert again.steps == steps
 
 
 LEARNERS = {

@@ -38,10 +38,10 @@ class CorrectionsConfig:
     """how often a step of an own successful episode is drawn, against one of a demonstration"""
     batch: int = 128
     """windows in a gradient step"""
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     """of AdamW"""
-    decay: float = 0.9999
-    """of the moving average of the weights, which acts; it never reaches back over more than a fifth of all steps"""
+    decay: float = 0.9995
+    """of the moving average of the weights, which acts"""
 
     def build(self, policy: Policy) -> Corrections:
         """The agent that goes on training a copy of `policy`."""

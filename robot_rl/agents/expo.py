@@ -74,7 +74,7 @@ class ExpoConfig:
     base_learning_rate: float = 3e-4
     """of the base's imitation"""
     decay: float = 0.9995
-    """of the moving average of the base's weights, which acts; see `Student`"""
+    """of the moving average of the base's weights, which acts"""
     temperature: float = 0.01
     """weight of the edits' entropy at first; it is tuned towards `target_entropy`"""
     target_entropy: float = -1.0
