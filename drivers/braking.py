@@ -62,7 +62,10 @@ class Mover:
         if excess <= 0:
             return position, turn
         about = _cross(_tool_axis(turn), self.axis)
-        back = quat_from_vector(about / np.linalg.norm(about) * (excess + EXACT))
+        if (length := math.sqrt(about @ about)) < EXACT:  # upside down: any way back is as short
+            about = _cross(self.axis, np.eye(3)[np.abs(self.axis).argmin()])
+            length = math.sqrt(about @ about)
+        back = quat_from_vector(about / length * (excess + EXACT))
         return position, unit_quat(quat_product(back, turn))
 
     def towards(self, motion: Motion, position: np.ndarray, turn: np.ndarray, staying: bool) -> tuple[Motion, bool]:

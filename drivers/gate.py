@@ -309,15 +309,10 @@ class Gate:
         return ""
 
     def _give_way(self, state: ArmState) -> None:
-        """Brake. Once stopped for good: go where the arm was measured when the setpoint came to rest, and stay there.
-
-        Measured once: a setpoint that went on following an arm which sags under its load would sink with it.
-        """
+        """Brake. Once stopped for good: go where the arm was measured when the setpoint came to rest, and stay."""
         assert self._motion is not None
         if self.stopped and self._held is None and self._motion.rests:
-            here = self._motion.position, self._motion.turn
-            known = _is_vector(state.position, 3) and _is_vector(state.turn, 4) and np.any(state.turn)
-            self._held = self._mover.inside(state.position, unit_quat(state.turn)) if known else here
+            self._held = self._place_to_hold(state)
         if self._held is None:
             self._motion = self._mover.braked(self._motion)
         else:
@@ -325,6 +320,19 @@ class Gate:
         if self._kinematics is not None:
             joints = self._kinematics.solve(self._motion.position, self._motion.turn, self._joints)
             self._joints = self._joints if joints is None else joints
+
+    def _place_to_hold(self, state: ArmState) -> tuple[np.ndarray, np.ndarray]:
+        """The measured pose; the setpoint's, where what was measured is no pose, or is nowhere near.
+
+        It is chosen once: a setpoint that went on following an arm which sags under its load would sink with it.
+        """
+        assert self._motion is not None
+        here = self._motion.position, self._motion.turn
+        if not (_is_vector(state.position, 3) and _is_vector(state.turn, 4) and np.any(state.turn)):
+            return here
+        position, turn = self._mover.inside(state.position, unit_quat(state.turn))
+        near = _length(position - here[0]) <= self.limits.lead and angle_between(turn, here[1]) <= self.limits.lead_turn
+        return (position, turn) if near else here
 
 
 def _length(vector: np.ndarray) -> float:

@@ -326,6 +326,33 @@ def test_stopped_in_motion_it_brakes_goes_to_the_measured_pose_and_does_not_sink
     watch.judge()
 
 
+@pytest.mark.parametrize(
+    "state", [measured((0.0, 0.0, 0.0)), measured((math.nan, 0.0, 0.3)), measured(turn=0.0 * DOWN)]
+)
+def test_stopped_because_the_measurement_is_nonsense_it_holds_where_it_is(state):
+    gate = armed()
+    for _ in range(100):
+        sent = gate.check(wanted(), replace(state, stamp=-1.0), 0.0).sent
+        np.testing.assert_array_equal(sent.position, [0.45, 0.0, 0.3])
+        np.testing.assert_array_equal(sent.turn, DOWN)
+
+
+def test_an_arm_or_a_target_upside_down_makes_nothing_nan():
+    """The way back into the cone has no direction of its own there."""
+    up = np.array([0.0, 0.0, 0.0, 1.0])
+    gate = armed(replace(LIMITS, tilt=1.5))
+    assert gate.check(wanted(turn=up), measured(), 0.0).verdict == "rejected" and gate._motion.rests
+    gate.stop("the test says so")
+    watch = Watch(gate)
+    for _ in range(500):
+        watch.see(gate.check(wanted(), measured(turn=up), 0.0).sent)
+    watch.judge(replace(LIMITS, tilt=1.5))
+    mover = gate._mover
+    for turn in (up, np.array([0.0, 0.0, 1.0, 0.0])):
+        position, upright = mover.inside(np.array([0.45, 0.0, 0.3]), turn)
+        assert mover.tilt_of(upright) == pytest.approx(1.5, abs=1e-6) and np.isfinite(position).all()
+
+
 def test_the_gripper_toggles_once_in_its_dead_time_and_stays_in_range():
     gate = armed()
     sent = [gate.check(wanted(gripper=g, stamp=t), measured(stamp=t), t).sent.gripper for t, g in
