@@ -131,7 +131,7 @@ def _curves(task: str, out: Path, names: list[str], seeds: list[int]) -> None:
         runs = _finished(out, name, seeds)
         if not runs:
             continue
-        summaries = [[_summary(run, f"{m} steps" if m else "base") for run in runs] for m in marks]
+        summaries = [[_summary(run, f"{m} steps" if m else "base") for run in (runs if m else runs[:1])] for m in marks]
         won = [sum(s["successes"] for s in at) for at in summaries]
         played = [sum(s["episodes"] for s in at) for at in summaries]
         (line,) = left.plot(marks, np.divide(won, played), marker="o", label=f"{name} ({len(runs)} seeds)")
