@@ -10,10 +10,10 @@ from typing import Any, Protocol
 import torch
 from tqdm import trange
 
-from robot_rl.chunks import Windows
 from robot_rl.episodes import EpisodeStore
 from robot_rl.runs import Run
 from robot_rl.types import RobotRLError, Spec
+from robot_rl.windows import Windows
 
 
 class PolicyConfig(Protocol):

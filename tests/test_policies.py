@@ -15,9 +15,9 @@ from policies.mlp import MlpConfig
 from policies.normalizer import Normalizer
 from policies.transformer import TransformerConfig
 from policies.unet import ShortConv, UnetConfig
-from robot_rl.chunks import Windows
 from robot_rl.rollout import rollout
 from robot_rl.types import Channel, RobotRLError
+from robot_rl.windows import Windows
 from sim.toy import ToyEnv, ToyOperator
 
 BACKBONES = [MlpConfig(32, 2), UnetConfig((8, 16), 3), TransformerConfig(16, 2, 2)]

@@ -1,0 +1,38 @@
+"""Windows of episodes for imitation: histories of observations, and the chunks of actions that followed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robot_rl.types import Episode, RobotRLError
+
+
+class Windows:
+    """Every step of every episode as one training example, cut from contiguous arrays.
+
+    Before an episode's start the first observation repeats; past its end the last action does.
+    """
+
+    def __init__(self, episodes: Sequence[Episode], horizon: int, n_obs: int) -> None:
+        if not episodes:
+            raise RobotRLError("there are no episodes to learn from; `robot-rl inspect` shows what a store holds")
+        lengths = np.array([len(e) for e in episodes])
+        starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        self.state = torch.as_tensor(np.concatenate([e.obs["state"][:-1] for e in episodes]))  # (N, S)
+        self.action = torch.as_tensor(np.concatenate([e.action for e in episodes]))  # (N, A)
+        self._first = torch.as_tensor(np.repeat(starts, lengths))
+        self._last = torch.as_tensor(np.repeat(starts + lengths - 1, lengths))
+        self._past, self._future = torch.arange(1 - n_obs, 1), torch.arange(horizon)
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+    def batch(self, index: Tensor) -> dict[str, Tensor]:
+        """ "state" (B, To, S) and "action" (B, H, A) at the steps `index` (B,)."""
+        past = torch.maximum(index[:, None] + self._past, self._first[index, None])
+        future = torch.minimum(index[:, None] + self._future, self._last[index, None])
+        return {"state": self.state[past], "action": self.action[future]}
