@@ -13,7 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robot_rl.geometry import quat_from_vector, quat_inverse, quat_product, unit_quat, vector_from_quat
+from robot_rl.geometry import (
+    angle_between,
+    quat_from_vector,
+    quat_inverse,
+    quat_product,
+    unit_quat,
+    vector_from_quat,
+)
 
 EXACT = 1e-9  # rounding is no excess [m], [rad], [m/s]
 HALVINGS = 14  # of the way between a braked and a wanted velocity
@@ -30,8 +37,8 @@ class Motion:
 
     @property
     def rests(self) -> bool:
-        """Whether it stands still."""
-        return not (self.velocity.any() or self.turning.any())
+        """Whether it stands still, but for rounding."""
+        return bool(np.abs(self.velocity).max() < 1e-6 and np.abs(self.turning).max() < 1e-6)
 
 
 class Mover:
@@ -75,16 +82,31 @@ class Mover:
         """
         T = self.period
         move = (position - motion.position) / T
-        roll = vector_from_quat(quat_product(turn, quat_inverse(motion.turn))) / T
         velocity = _next(
             motion.velocity, move, self._speed, self._acceleration, T, staying, lambda v: self._ends_in_box(motion, v)
         )
+        roll = vector_from_quat(quat_product(turn, quat_inverse(motion.turn))) / T
+        moved, late = self._rolled(motion, velocity, roll, staying)
+        if late:  # the shortest way may lead out of the cone and back, and then ends at its side
+            other, _ = self._rolled(motion, velocity, self._swing_and_twist(motion.turn, turn) / T, staying)
+            moved = min(moved, other, key=lambda m: angle_between(turn, m.turn))
+        return moved, late or bool(np.abs(velocity - move).max() > 1e-6)
+
+    def _rolled(self, motion: Motion, velocity: np.ndarray, roll: np.ndarray, staying: bool) -> tuple[Motion, bool]:
         turning = _next(
-            motion.turning, roll, self._turn_speed, self._turn_acceleration, T, staying,
+            motion.turning, roll, self._turn_speed, self._turn_acceleration, self.period, staying,
             lambda w: self._ends_in_cone(motion, w),
         )  # fmt: skip
-        late = np.abs(velocity - move).max() > 1e-6 or np.abs(turning - roll).max() > 1e-6
-        return self._moved(motion, velocity, turning), bool(late)
+        return self._moved(motion, velocity, turning), bool(np.abs(turning - roll).max() > 1e-6)
+
+    def _swing_and_twist(self, turn: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        """The way (3,) that takes the tool's axis along a great circle, which stays in the cone, and turns about it."""
+        axis, wanted = _tool_axis(turn), _tool_axis(goal)
+        normal = _cross(axis, wanted)
+        sine = math.sqrt(normal @ normal)
+        swing = normal * (math.atan2(sine, float(axis @ wanted)) / sine) if sine > EXACT else np.zeros(3)
+        rest = quat_product(goal, quat_inverse(quat_product(quat_from_vector(swing), turn)))
+        return swing + axis * float(vector_from_quat(rest) @ wanted)
 
     def braked(self, motion: Motion) -> Motion:
         """One period of braking."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -105,6 +105,7 @@ class Ruling:
     reason: str  # "" where it was sent as it was
 
 
+PAUSE = 5  # periods without a call, after which the setpoint stands still
 IN_A_ROW, SHARE, WINDOW = 3, 0.2, 1.0  # rejects that stop: so many in a row, or this share of a window [s]
 
 
@@ -126,13 +127,17 @@ class Gate:
         self.holder = ""  # the source that may command
         self.counts: Counter[Verdict] = Counter()
         self._motion: Motion | None = None  # of the setpoint
+        self._moved_at = -math.inf  # when [s]
 
     def arm(self, state: ArmState, source: str) -> None:
         """Let `source` command from the measured pose on; raises where that is no pose to begin from."""
         if wrong := self._wrong_with(state) or self._outside(state):
             raise RobotRLError(f"the arm cannot be armed: {wrong}")
+        moves = self._motion is not None and not self._motion.rests
+        if moves and abs(state.stamp - self._moved_at) < PAUSE * self.period:
+            raise RobotRLError("the arm cannot be armed while its setpoint still moves; it brakes, so wait a moment")
         self._motion = Motion(np.array(state.position, float), unit_quat(state.turn), np.zeros(3), np.zeros(3))
-        self._joints, self._gripper = np.array(state.joints, float), float(state.gripper)
+        self._joints, self._gripper = np.array(state.joints, float), min(max(float(state.gripper), 0.0), 1.0)
         self._toggled = -math.inf  # when [s]
         self._stamp = state.stamp  # of the observation that the setpoint comes from
         self._held: tuple[np.ndarray, np.ndarray] | None = None  # the pose that is held once stopped
@@ -148,16 +153,19 @@ class Gate:
 
     def stop(self, reason: str) -> None:
         """For good: brake and hold, until `arm`. The first reason stays."""
-        self.stopped = self.stopped or reason
+        self.stopped = self.stopped or reason or "for no reason that was given"
 
     def check(self, target: Target, state: ArmState, now: float) -> Ruling:
         """The setpoint that is sent for `target`, one period after the last one; stamps and `now` of one clock [s]."""
         if self._motion is None:
             return self._ruled(target, None, "stopped", self.stopped)
-        if not self.stopped and target.source != self.holder:
-            return self._ruled(target, None, "rejected", f"'{self.holder}' commands the arm, not '{target.source}'")
         if wrong := self._wrong_with(state) or self._late(state, now):
             self.stop(wrong)
+        if target.source != self.holder:
+            return self._ruled(target, None, "rejected", f"'{self.holder}' commands the arm, not '{target.source}'")
+        if not abs(now - self._moved_at) < PAUSE * self.period:  # nobody called: the arm has long come to the setpoint
+            self._motion = replace(self._motion, velocity=np.zeros(3), turning=np.zeros(3))
+        self._moved_at = now
         if not self.stopped:
             wrong, excess = self._wrong(target, state, now), ""
             if not wrong:
@@ -166,10 +174,9 @@ class Gate:
             if not wrong:
                 return self._ruled(target, self._setpoint(), "clipped" if excess else "sent", excess)
             self._judge(wrong)
-        self._give_way(state)
-        return self._ruled(
-            target, self._setpoint(), *(("stopped", self.stopped) if self.stopped else ("rejected", wrong))
-        )
+        self._give_way(state, now)
+        verdict: Verdict = "stopped" if self.stopped else "rejected"
+        return self._ruled(target, self._setpoint(), verdict, self.stopped or wrong)
 
     def _ruled(self, raw: Target, sent: Target | None, verdict: Verdict, reason: str) -> Ruling:
         self.counts[verdict] += 1
@@ -177,7 +184,7 @@ class Gate:
 
     def _setpoint(self) -> Target:
         assert self._motion is not None
-        return Target(self._stamp, self._motion.position, self._motion.turn, self._gripper, self.holder)
+        return Target(self._stamp, self._motion.position.copy(), self._motion.turn.copy(), self._gripper, self.holder)
 
     def _count(self, rejected: bool, now: float) -> None:
         self._in_a_row = self._in_a_row + 1 if rejected else 0
@@ -196,6 +203,8 @@ class Gate:
     def _wrong_with(self, state: ArmState) -> str:
         """What forbids any motion; "": nothing."""
         n = len(self._joint_step)
+        if not (_is_number(state.gripper) and _is_number(state.stamp)):
+            return f"the arm's measured gripper or stamp is no finite number: {state.gripper}, {state.stamp}"
         numbers = {"position": 3, "turn": 4, "joints": n, "wrench": 6}
         if bad := [name for name, size in numbers.items() if not _is_vector(getattr(state, name), size)]:
             return f"the arm's measured {', '.join(bad)}: not finite, or not of an arm of {n} joints"
@@ -242,11 +251,12 @@ class Gate:
         turned = angle_between(turn, self._motion.turn)
         if away > c.lead or turned > c.lead_turn:
             return f"it is {away:.3f} m and {turned:.2f} rad ahead of the setpoint"
+        if self._asked is None:  # the first one: near the measured pose, which may hang below the setpoint
+            return ""
         speed, turn_speed = away / self.period, turned / self.period
-        if self._asked is not None:
-            elapsed = max(now - self._asked_at, self.period)
-            speed = min(speed, _length(position - self._asked.position) / elapsed)
-            turn_speed = min(turn_speed, angle_between(turn, unit_quat(self._asked.turn)) / elapsed)
+        elapsed = max(now - self._asked_at, self.period)
+        speed = min(speed, _length(position - self._asked.position) / elapsed)
+        turn_speed = min(turn_speed, angle_between(turn, unit_quat(self._asked.turn)) / elapsed)
         if speed > 2 * c.speed or turn_speed > 2 * c.turn_speed:
             return f"it would take {speed:.2f} m/s and {turn_speed:.2f} rad/s"
         return ""
@@ -256,8 +266,7 @@ class Gate:
             if not _is_vector(getattr(target, name), size):
                 return f"its {name} is not {size} finite numbers: {getattr(target, name)}"
         for name in ("gripper", "stamp"):
-            value = getattr(target, name)
-            if not (isinstance(value, (int, float, np.number)) and math.isfinite(value)):
+            if not _is_number(value := getattr(target, name)):
                 return f"its {name} is not a finite number: {value}"
         length = _length(target.turn)
         return "" if abs(length - 1) <= 1e-3 else f"its quaternion has length {length:.4g}"
@@ -284,7 +293,8 @@ class Gate:
         }
         excess = [name for name, is_so in clipped.items() if is_so]
         self._motion, self._gripper, self._stamp = motion, gripper, target.stamp
-        self._asked, self._asked_at = target, now
+        self._asked = replace(target, position=target.position.copy(), turn=target.turn.copy())
+        self._asked_at = now
         return "", ", ".join(excess)
 
     def _stays(self, target: Target) -> bool:
@@ -295,24 +305,28 @@ class Gate:
         )
 
     def _wrong_joints(self, motion: Motion) -> str:
-        """Whether the joints that the setpoint takes are out of their range, or too fast; if not, they are kept."""
+        """Whether the joints that the setpoint takes go out of their range, or too fast; if not, they are kept.
+
+        From beyond the margin, where braking may end, there is a way back.
+        """
         if self._kinematics is None:
             return ""
         joints = self._kinematics.solve(motion.position, motion.turn, self._joints)
-        if joints is None:
+        if joints is None or not np.isfinite(joints).all():
             return "no joints reach it"
-        if (out := (joints < self._joints_low) | (joints > self._joints_high)).any():
+        low, high = np.minimum(self._joints_low, self._joints), np.maximum(self._joints_high, self._joints)
+        if (out := (joints < low) | (joints > high)).any():
             return f"joint {int(out.argmax()) + 1} would come to {joints[out.argmax()]:.2f} rad"
         if (fast := np.abs(joints - self._joints) > self._joint_step).any():
             return f"joint {int(fast.argmax()) + 1} would turn too fast"
         self._joints = joints
         return ""
 
-    def _give_way(self, state: ArmState) -> None:
+    def _give_way(self, state: ArmState, now: float) -> None:
         """Brake. Once stopped for good: go where the arm was measured when the setpoint came to rest, and stay."""
         assert self._motion is not None
         if self.stopped and self._held is None and self._motion.rests:
-            self._held = self._place_to_hold(state)
+            self._held = self._place_to_hold(state, now)
         if self._held is None:
             self._motion = self._mover.braked(self._motion)
         else:
@@ -321,18 +335,22 @@ class Gate:
             joints = self._kinematics.solve(self._motion.position, self._motion.turn, self._joints)
             self._joints = self._joints if joints is None else joints
 
-    def _place_to_hold(self, state: ArmState) -> tuple[np.ndarray, np.ndarray]:
-        """The measured pose; the setpoint's, where what was measured is no pose, or is nowhere near.
+    def _place_to_hold(self, state: ArmState, now: float) -> tuple[np.ndarray, np.ndarray]:
+        """The measured pose; the setpoint's, where what was measured is no pose, is stale, or is nowhere near.
 
         It is chosen once: a setpoint that went on following an arm which sags under its load would sink with it.
         """
         assert self._motion is not None
         here = self._motion.position, self._motion.turn
-        if not (_is_vector(state.position, 3) and _is_vector(state.turn, 4) and np.any(state.turn)):
+        if self._wrong_with(replace(state, wrench=np.zeros(6))) or self._late(state, now):
             return here
         position, turn = self._mover.inside(state.position, unit_quat(state.turn))
         near = _length(position - here[0]) <= self.limits.lead and angle_between(turn, here[1]) <= self.limits.lead_turn
         return (position, turn) if near else here
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (float, np.floating)) and math.isfinite(value)
 
 
 def _length(vector: np.ndarray) -> float:

@@ -123,7 +123,7 @@ def test_whatever_goes_in_what_comes_out_keeps_every_limit():
         assert (ruling.reason == "") == (ruling.verdict == "sent")
         if ruling.sent is not None:
             watch.see(ruling.sent)
-        if gate.stopped and gate._held is not None and rng.random() < 0.1:
+        if gate.stopped and gate._held is not None and gate._motion.rests and rng.random() < 0.1:
             watch.judge()
             gate.arm(measured(watch.position, watch.turns[-1], now), "policy")
             watch = Watch(gate)
@@ -199,6 +199,8 @@ def test_nothing_moves_before_it_is_armed_and_only_its_holder_commands():
         (replace(measured(), joints=HOME[:6]), "7 joints"),
         (measured(wrench=[50.0, 0, 0, 0, 0, 0]), "50 N"),
         (measured(turn=0.5 * DOWN), "quaternion"),
+        (measured(gripper=math.nan), "gripper"),
+        (measured(stamp=math.nan), "stamp"),
     ],
 )
 def test_it_is_not_armed_where_there_is_no_place_to_begin(state, named):
@@ -337,6 +339,113 @@ def test_stopped_because_the_measurement_is_nonsense_it_holds_where_it_is(state)
         np.testing.assert_array_equal(sent.turn, DOWN)
 
 
+def run(gate, way, ticks, now=0.0, lag=0.0):
+    """Drive by `way` (3,) a period; the last time and setpoint."""
+    position, sent = gate._motion.position, None
+    for _ in range(ticks):
+        now, position = now + PERIOD, position + np.array(way)
+        sent = gate.check(wanted(position, stamp=now), measured(gate._motion.position + lag, stamp=now), now).sent
+    return now, sent
+
+
+def test_stopped_by_a_stale_arm_it_does_not_go_back_to_where_the_arm_was():
+    gate = armed()
+    now, sent = run(gate, [0.0045, 0.0, 0.0], 20)
+    frozen, ahead = measured(sent.position, stamp=now), sent.position
+    xs = []
+    for _ in range(80):
+        now, ahead = now + PERIOD, ahead + [0.0045, 0.0, 0.0]
+        xs.append(gate.check(wanted(ahead, stamp=now), frozen, now).sent.position[0])
+    assert "s old" in gate.stopped and xs[-1] == max(xs)
+
+
+def test_after_a_silence_the_setpoint_starts_from_rest_and_nobody_arms_a_moving_one():
+    gate = armed()
+    now, sent = run(gate, [0.0045, 0.0, 0.0], 20)
+    with pytest.raises(RobotRLError, match="still moves"):
+        gate.arm(measured(sent.position, stamp=now), "policy")
+    now += 5.0
+    again = gate.check(wanted(sent.position, stamp=now), measured(sent.position, stamp=now), now).sent
+    assert np.linalg.norm(again.position - sent.position) <= LIMITS.acceleration * PERIOD**2 + 1e-9
+    gate.arm(measured(sent.position, stamp=now + 1.0), "policy")
+
+
+def test_a_foreign_source_moves_nothing_but_does_not_hide_a_force():
+    gate = armed()
+    now, _ = run(gate, [0.0045, 0.0, 0.0], 10)
+    before = gate._motion
+    foreign = wanted(before.position, stamp=now, source="teleop")
+    ruling = gate.check(foreign, measured(before.position, stamp=now, wrench=[60.0, 0, 0, 0, 0, 0]), now)
+    assert ruling.sent is None and "60 N" in gate.stopped and gate._motion is before
+    assert gate.check(foreign, measured(before.position, stamp=now), now).sent is None and gate._motion is before
+
+
+def test_arrays_that_the_caller_uses_again_change_nothing():
+    gate, buffer = armed(), np.array([0.45, 0.0, 0.3])
+    gate.check(Target(0.0, buffer, DOWN, 1.0, "policy"), measured(), 0.0).sent.position[:] = 9.0
+    buffer[0] += 0.09
+    assert "4.50 m/s" in gate.check(Target(PERIOD, buffer, DOWN, 1.0, "policy"), measured(), PERIOD).reason
+
+
+def test_an_arm_that_hangs_below_its_setpoint_can_be_handed_over():
+    gate = armed()
+    now, sent = run(gate, [0.0, 0.0, 0.001], 10)
+    now, low = now + 1.0, sent.position - [0.0, 0.0, 0.015]
+    gate.lease("teleop")
+    ruling = gate.check(wanted(low, stamp=now, source="teleop"), measured(low, stamp=now), now)
+    assert ruling.verdict == "clipped" and ruling.sent is not None
+
+
+class Stretch:
+    """Joint 1 comes to its margin 20 mm along x."""
+
+    def solve(self, position, turn, joints):
+        return np.append(PANDA.high[0] - 0.1 + position[0] - 0.47, joints[1:])
+
+
+@pytest.mark.parametrize("step", [0.001, 0.003])
+def test_from_beyond_a_joints_margin_where_braking_ended_there_is_a_way_back(step):
+    """At 0.05 m/s at once; at 0.15 m/s braking takes so long that the gate has stopped: after it was armed again."""
+    gate = armed(kinematics=Stretch())
+    gate.arm(replace(measured(), joints=np.append(PANDA.high[0] - 0.12, HOME[1:])), "policy")
+    now, reason = 0.0, ""
+    while "joint 1" not in reason:
+        now += PERIOD
+        position = gate._motion.position + [step, 0.0, 0.0]
+        reason = gate.check(wanted(position, stamp=now), measured(position, stamp=now), now).reason
+    for tick in range(120):
+        now += PERIOD
+        back = gate._motion.position - [0.001, 0.0, 0.0]
+        gate.check(wanted(back, stamp=now), measured(gate._motion.position, stamp=now), now)
+        if tick == 30 and gate.stopped:
+            assert step > 0.002
+            gate.arm(replace(measured(gate._motion.position, stamp=now), joints=gate._joints), "policy")
+    assert not gate.stopped and gate._motion.position[0] < 0.46
+
+
+@pytest.mark.parametrize("twist", [-0.25, 0.0, 0.25])
+@pytest.mark.parametrize("lean", [0.45, 0.5, 0.52])
+def test_a_hand_that_leans_at_the_cones_side_goes_round_and_is_not_stuck(lean, twist):
+    """The shortest turn leads out of the cone there."""
+    gate, watch = armed(), None
+    turned = lambda *v: quat_from_vector(np.array(v))  # noqa: E731
+    for tick in range(1, 600):
+        now = tick * PERIOD
+        reach, t = min(lean, 0.1 * now), max(now - 6.0, 0.0)
+        turn = quat_product(
+            turned(0, 0, 0.25 * t), quat_product(turned(reach, 0, 0), quat_product(DOWN, turned(0, 0, twist * t)))
+        )
+        watch = watch or Watch(gate)
+        ruling = gate.check(wanted(turn=turn, stamp=now), measured(turn=gate._motion.turn, stamp=now), now)
+        assert ruling.verdict in ("sent", "clipped"), (now, ruling.reason)
+        watch.see(ruling.sent)
+    watch.judge()
+    for _ in range(300):
+        now += PERIOD
+        gate.check(wanted(turn=turn, stamp=now), measured(turn=gate._motion.turn, stamp=now), now)
+    assert angle_between(gate._motion.turn, gate._mover.inside(LOW, turn)[1]) < 1e-3
+
+
 def test_an_arm_or_a_target_upside_down_makes_nothing_nan():
     """The way back into the cone has no direction of its own there."""
     up = np.array([0.0, 0.0, 0.0, 1.0])
@@ -371,6 +480,7 @@ def test_joints_out_of_range_too_fast_or_none_at_all_are_rejected_and_the_arm_br
     gate = armed(kinematics=Line())
     position, now, reasons = np.array([0.45, 0.0, 0.3]), 0.0, set()
     for way in ([0.0, 0.0008, 0.0], [0.0, 0.0048, 0.0], [0.004, 0.0, 0.0]):
+        now += 1.0
         gate.arm(replace(measured(stamp=now), joints=np.append(0.0, HOME[1:])), "policy")
         position = np.array([0.45, 0.0, 0.3])
         while not gate.stopped:
