@@ -39,16 +39,17 @@ class Track:
         self._actions: np.ndarray | None = None  # (h, A)
         self.seams: deque[Seam] = deque(maxlen=1000)  # the last ones
 
-    def clear(self) -> None:
-        """Forget what is ahead: a person took over, or let go."""
-        self._start, self._actions = -math.inf, None
+    def clear(self, now: float) -> None:
+        """Forget what is ahead, and take no plan from an observation up to `now`: a person took over, or let go."""
+        self._start, self._actions = now, None
 
     def add(self, start: float, actions: np.ndarray, now: float) -> bool:
         """Splice in a chunk (h, A) that arrives at `now`; whether it was taken.
 
-        Not taken: one planned from an older observation than the present one, and one whose actions are all past.
+        Not taken: one planned from no newer observation than the present one, or from one of the future; and one whose
+        actions are all past.
         """
-        if start <= self._start or start > now + ROUNDING * self.period:
+        if not self._start < start <= now + ROUNDING * self.period:
             return False
         old, begun = self.ahead(start, len(actions)), (now - start) / self.period
         skipped = math.ceil(begun - ROUNDING)  # the one whose period has begun goes on being the old chunk's

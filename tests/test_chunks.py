@@ -69,9 +69,11 @@ def test_what_a_plan_must_go_on_from_and_what_clear_forgets():
     track.add(0.0, path(0.0, 8), 0.0)
     assert track.ahead(0.2, 3)[:, 0].tolist() == [4, 5, 6] and track.ahead(0.35, 3)[:, 0].tolist() == [7]
     assert not track.add(1.0, path(1.0, 8), 0.5), "from an observation that is still to come"
-    track.clear()
+    assert not track.add(math.nan, path(0.0, 8), 0.5)
+    track.clear(0.1)
     assert track.at(0.1) is None and track.left(0.1) == 0.0
-    assert track.add(0.0, path(0.0, 8), 0.1), "after it, any plan is new"
+    assert not track.add(0.1, path(0.1, 8), 0.15), "seen before the hand-over"
+    assert track.add(0.15, path(0.15, 8), 0.2) and track.at(0.2)[0] == 4
     for wrong in ((0.0, 0), (math.nan, 0), (0.05, -1)):
         with pytest.raises(RobotRLError, match="period above 0"):
             Track(*wrong)
