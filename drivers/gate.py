@@ -6,8 +6,9 @@ measured pose, workspace box and tilt cone, speed and acceleration (braking.py),
 gripper. The measured wrench and the age of the arm's state come before all commands.
 
 Small excess is clipped and said; what is far out is rejected, and the arm brakes. After repeated rejects, too strong a
-force or a stale arm the gate stops for good: it brakes, goes to where the arm was measured then, and holds it there
-until a person arms it again. A software stop is no safety function (ISO 13850): keep the arm's own within reach.
+force or a stale arm the gate stops for good: it brakes, goes to where the arm was measured then if that can be
+believed, and holds it there until a person arms it again. A software stop is no safety function (ISO 13850): keep the
+arm's own within reach.
 """
 
 from __future__ import annotations
@@ -311,8 +312,7 @@ class Gate:
         """
         if self._kinematics is None:
             return ""
-        joints = self._kinematics.solve(motion.position, motion.turn, self._joints)
-        if joints is None or not np.isfinite(joints).all():
+        if (joints := self._solved(self._kinematics, motion)) is None:
             return "no joints reach it"
         low, high = np.minimum(self._joints_low, self._joints), np.maximum(self._joints_high, self._joints)
         if (out := (joints < low) | (joints > high)).any():
@@ -321,6 +321,10 @@ class Gate:
             return f"joint {int(fast.argmax()) + 1} would turn too fast"
         self._joints = joints
         return ""
+
+    def _solved(self, kinematics: Kinematics, motion: Motion) -> np.ndarray | None:
+        joints = kinematics.solve(motion.position, motion.turn, self._joints)
+        return joints if joints is not None and np.isfinite(joints).all() else None
 
     def _give_way(self, state: ArmState, now: float) -> None:
         """Brake. Once stopped for good: go where the arm was measured when the setpoint came to rest, and stay."""
@@ -332,7 +336,7 @@ class Gate:
         else:
             self._motion, _ = self._mover.towards(self._motion, *self._held, staying=True)
         if self._kinematics is not None:
-            joints = self._kinematics.solve(self._motion.position, self._motion.turn, self._joints)
+            joints = self._solved(self._kinematics, self._motion)
             self._joints = self._joints if joints is None else joints
 
     def _place_to_hold(self, state: ArmState, now: float) -> tuple[np.ndarray, np.ndarray]:
@@ -350,7 +354,9 @@ class Gate:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (float, np.floating)) and math.isfinite(value)
+    return isinstance(value, (int, float, np.floating)) and bool(
+        abs(value) < 1e300
+    )  # an int may be too large for isfinite
 
 
 def _length(vector: np.ndarray) -> float:

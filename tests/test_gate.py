@@ -221,6 +221,8 @@ def test_it_is_not_armed_where_there_is_no_place_to_begin(state, named):
         ({"turn": 0.9 * DOWN}, "length 0.9"),
         ({"gripper": math.nan}, "gripper"),
         ({"gripper": "open"}, "gripper"),
+        ({"gripper": 10**400}, "gripper"),
+        ({"stamp": np.timedelta64(1)}, "stamp"),
         ({"stamp": math.nan}, "stamp"),
         ({"stamp": 9.7}, "observation 0.300 s old"),
         ({"stamp": 10.1}, "observation -0.100 s old"),
@@ -467,6 +469,7 @@ def test_the_gripper_toggles_once_in_its_dead_time_and_stays_in_range():
     sent = [gate.check(wanted(gripper=g, stamp=t), measured(stamp=t), t).sent.gripper for t, g in
             [(0.0, 1.0), (0.02, -3.0), (0.04, 1.0), (0.3, 0.9), (0.54, 0.8), (0.56, 0.2)]]  # fmt: skip
     assert sent == [1.0, 0.0, 0.0, 0.0, 0.8, 0.8]
+    assert armed().check(wanted(gripper=1), measured(), 0.0).verdict == "sent", "a whole number is a number"
 
 
 class Line:

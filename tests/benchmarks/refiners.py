@@ -117,7 +117,7 @@ def _table(task: str, out: Path, names: list[str], seeds: list[int]) -> str:
         cells = [", ".join(str(s["successes"]) for s in summaries[label]) for label in labels]
         last = summaries[labels[-1]]
         ends = ", ".join(f"{s['mean_success_length'] or 0:.0f}; {s['mean_roughness']:.3f}" for s in last)
-        human = ", ".join(f"{_human_steps(run, 2 * steps):.0f}" for run in runs)
+        human = ", ".join(f"{_human_steps(run):.0f}" for run in runs)
         lines.append(f"| {name} | {' | '.join(cells)} | {ends} | {human} |")
     return "\n".join(lines)
 
@@ -155,7 +155,7 @@ def _summary(run: Path, label: str) -> dict[str, float]:
     return json.loads((run / f"evaluation_{label}.json").read_text())["summary"]
 
 
-def _human_steps(run: Path, until: int) -> float:
+def _human_steps(run: Path, until: float = np.inf) -> float:
     rows = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     return sum(row.get("intervened", 0.0) for row in rows if row["step"] <= until)
 
