@@ -354,9 +354,8 @@ class Gate:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float, np.floating)) and bool(
-        abs(value) < 1e300
-    )  # an int may be too large for isfinite
+    plain = float(value) if isinstance(value, np.floating) else value
+    return isinstance(plain, (int, float)) and -1e300 < plain < 1e300  # an int may be too large for math.isfinite
 
 
 def _length(vector: np.ndarray) -> float:
