@@ -130,6 +130,28 @@ class Gate:
         self._motion: Motion | None = None  # of the setpoint
         self._moved_at = -math.inf  # when [s]
 
+    @property
+    def setpoint(self) -> Target:
+        """What was sent last, or the measured pose from which it was armed; raises where it never was."""
+        if self._motion is None:
+            raise RobotRLError("the arm was never armed: there is no setpoint")
+        return Target(self._stamp, self._motion.position.copy(), self._motion.turn.copy(), self._gripper, self.holder)
+
+    @property
+    def joints(self) -> np.ndarray | None:
+        """Joints (n,) [rad] of the setpoint, by inverse kinematics; None: there is none, or it was never armed."""
+        return None if self._kinematics is None or self._motion is None else self._joints.copy()
+
+    @property
+    def rests(self) -> bool:
+        """Whether there is nothing more to send: stopped for good, and come to the place that is held."""
+        if self._motion is None:
+            return True
+        if not self.stopped or self._held is None or not self._motion.rests:
+            return False
+        away, turned = _length(self._held[0] - self._motion.position), angle_between(self._held[1], self._motion.turn)
+        return away < 1e-6 and turned < 1e-6
+
     def arm(self, state: ArmState, source: str) -> None:
         """Let `source` command from the measured pose on; raises where that is no pose to begin from."""
         if wrong := self._wrong_with(state) or self._outside(state):
@@ -168,24 +190,38 @@ class Gate:
             self._motion = replace(self._motion, velocity=np.zeros(3), turning=np.zeros(3))
         self._moved_at = now
         if not self.stopped:
-            wrong, excess = self._wrong(target, state, now), ""
+            wrong, excess = self.refuses(target, state, now) or self._far(target, now), ""
             if not wrong:
                 wrong, excess = self._follow(target, now)
             self._count(bool(wrong), now)
             if not wrong:
-                return self._ruled(target, self._setpoint(), "clipped" if excess else "sent", excess)
+                return self._ruled(target, self.setpoint, "clipped" if excess else "sent", excess)
             self._judge(wrong)
         self._give_way(state, now)
         verdict: Verdict = "stopped" if self.stopped else "rejected"
-        return self._ruled(target, self._setpoint(), verdict, self.stopped or wrong)
+        return self._ruled(target, self.setpoint, verdict, self.stopped or wrong)
+
+    def refuses(self, target: Target, state: ArmState, now: float) -> str:
+        """Why `target` is rejected wherever the setpoint is; "": it is not. Changes nothing."""
+        if wrong := self._malformed(target):
+            return wrong
+        c, turn, age = self.limits, unit_quat(target.turn), now - target.stamp
+        if not -c.ahead <= age <= c.age:
+            return f"it comes from an observation {age:.3f} s old"
+        away = _length(target.position - state.position)
+        turned = angle_between(turn, unit_quat(state.turn))
+        if self._asked is None and (away > c.near or turned > c.near_turn):
+            return f"the first target is {away:.3f} m and {turned:.2f} rad from the measured pose"
+        inside, _ = self._mover.inside(target.position, turn)
+        if (outside := float(np.abs(inside - target.position).max())) > c.beyond:
+            return f"it is {outside:.3f} m outside the box"
+        if (tilt := self._mover.tilt_of(turn)) > 2 * c.tilt:
+            return f"it is tilted by {tilt:.2f} rad"
+        return ""
 
     def _ruled(self, raw: Target, sent: Target | None, verdict: Verdict, reason: str) -> Ruling:
         self.counts[verdict] += 1
         return Ruling(raw, sent, verdict, reason)
-
-    def _setpoint(self) -> Target:
-        assert self._motion is not None
-        return Target(self._stamp, self._motion.position.copy(), self._motion.turn.copy(), self._gripper, self.holder)
 
     def _count(self, rejected: bool, now: float) -> None:
         self._in_a_row = self._in_a_row + 1 if rejected else 0
@@ -227,27 +263,10 @@ class Gate:
             return f"the tool is at {np.round(position, 3)}, outside the box; move it inside by hand"
         return f"the tool is tilted by {tilt:.2f} rad; straighten it by hand" if tilt > self.limits.tilt else ""
 
-    def _wrong(self, target: Target, state: ArmState, now: float) -> str:
-        """Why `target` is rejected; "": it is not."""
-        if wrong := self._malformed(target):
-            return wrong
-        c, turn, age = self.limits, unit_quat(target.turn), now - target.stamp
-        if not -c.ahead <= age <= c.age:
-            return f"it comes from an observation {age:.3f} s old"
-        away = _length(target.position - state.position)
-        turned = angle_between(turn, unit_quat(state.turn))
-        if self._asked is None and (away > c.near or turned > c.near_turn):
-            return f"the first target is {away:.3f} m and {turned:.2f} rad from the measured pose"
-        inside, upright = self._mover.inside(target.position, turn)
-        if (outside := float(np.abs(inside - target.position).max())) > c.beyond:
-            return f"it is {outside:.3f} m outside the box"
-        if (tilt := self._mover.tilt_of(turn)) > 2 * c.tilt:
-            return f"it is tilted by {tilt:.2f} rad"
-        return self._far(inside, upright, now)
-
-    def _far(self, position: np.ndarray, turn: np.ndarray, now: float) -> str:
-        """Whether a pose inside is too far from the setpoint; or too far both from it and from the target before."""
+    def _far(self, target: Target, now: float) -> str:
+        """Whether it is, inside, too far from the setpoint; or too far both from it and from the target before."""
         assert self._motion is not None
+        position, turn = self._mover.inside(target.position, unit_quat(target.turn))
         c, away = self.limits, _length(position - self._motion.position)
         turned = angle_between(turn, self._motion.turn)
         if away > c.lead or turned > c.lead_turn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,16 +10,32 @@ import mink
 import mujoco
 import numpy as np
 
+from drivers.robot_file import KinematicsFile
 from robot_rl.types import RobotRLError
 
 STEPS = 20  # of Gauss and Newton; a setpoint's neighbour takes two or three
 NEAR, NEAR_TURN = 1e-4, 1e-3  # a solution is so exact [m], [rad]
 
 
-class MinkKinematics:
-    """Implements `Kinematics` by an arm in a MuJoCo model: poses of the body `tool` in the frame of the body `base`."""
+def from_file(file: KinematicsFile) -> MinkKinematics:
+    """Of the model that a robot's file names."""
+    model = Path(file.model)
+    if file.model.startswith("robosuite:"):
+        package = importlib.util.find_spec("robosuite")
+        if package is None or package.origin is None:
+            raise RobotRLError(f"the model {file.model} is robosuite's, which is not installed")
+        model = Path(package.origin).parent / "models/assets/robots" / file.model.partition(":")[2] / "robot.xml"
+    if not model.is_file():
+        raise RobotRLError(f"the robot's kinematics need the MuJoCo model {model}, which is not there")
+    return MinkKinematics(model, file.joints, file.tool, file.base, file.offset)
 
-    def __init__(self, model: Path, joints: Sequence[str], tool: str, base: str) -> None:
+
+class MinkKinematics:
+    """Implements `Kinematics` by an arm in a MuJoCo model: poses of a point of a body, in another's frame."""
+
+    def __init__(
+        self, model: Path, joints: Sequence[str], tool: str, base: str, offset: Sequence[float] = (0, 0, 0)
+    ) -> None:
         self._model = mujoco.MjModel.from_xml_path(str(model))
         names = {
             "joint": [self._model.joint(i).name for i in range(self._model.njnt)],
@@ -33,18 +50,20 @@ class MinkKinematics:
         self._posture = mink.PostureTask(self._model, cost=1e-4)  # of the many solutions the one nearest to the seed
         self._limits = [mink.ConfigurationLimit(self._model)]
         self._frame, self._base = tool, base
+        self._offset = mink.SE3.from_translation(np.asarray(offset, float))  # of the tool's point in its body
 
     def pose(self, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The tool's position (3,) [m] and quaternion (4,) xyzw for joints (n,) [rad]."""
         self._set(joints)
-        pose = self._base_pose().inverse() @ self._configuration.get_transform_frame_to_world(self._frame, "body")
+        body = self._configuration.get_transform_frame_to_world(self._frame, "body")
+        pose = self._base_pose().inverse() @ body @ self._offset
         return pose.translation(), np.roll(pose.rotation().wxyz, -1)
 
     def solve(self, position: np.ndarray, turn: np.ndarray, joints: np.ndarray) -> np.ndarray | None:
         """Joints (n,) [rad] near `joints`, inside the model's ranges, that bring the tool there; None: not found."""
         self._set(joints)
         target = mink.SE3.from_rotation_and_translation(mink.SO3(np.roll(turn, 1)), np.asarray(position, float))
-        self._tool.set_target(self._base_pose() @ target)
+        self._tool.set_target(self._base_pose() @ target @ self._offset.inverse())
         self._posture.set_target(self._configuration.q)
         for _ in range(STEPS):
             error = self._tool.compute_error(self._configuration)

@@ -10,6 +10,7 @@ import math
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable
+from threading import Lock
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -31,6 +32,7 @@ class Stream(Generic[T]):
         self.name, self.latency = name, latency
         self._stamps: deque[float] = deque(maxlen=length)
         self._values: deque[T] = deque(maxlen=length)
+        self._lock = Lock()  # readings come in one thread and are looked up in another
         self.dropped = 0  # readings that were not newer than the one before, or whose stamp was no number
 
     def __len__(self) -> int:
@@ -39,28 +41,43 @@ class Stream(Generic[T]):
     def add(self, stamp: float, value: T) -> bool:
         """Keep a reading of the moment `stamp` [s], unless it is not newer than the last; whether it was kept."""
         stamp = stamp - self.latency
-        if not math.isfinite(stamp) or (self._stamps and stamp <= self._stamps[-1]):
-            self.dropped += 1
-            return False
-        self._stamps.append(stamp)
-        self._values.append(value)
+        with self._lock:
+            if not math.isfinite(stamp) or (self._stamps and stamp <= self._stamps[-1]):
+                self.dropped += 1
+                return False
+            self._stamps.append(stamp)
+            self._values.append(value)
         return True
+
+    def clear(self) -> None:
+        """Forget all readings: the world was set back."""
+        with self._lock:
+            self._stamps.clear()
+            self._values.clear()
 
     @property
     def newest(self) -> float:
         """The stamp of the last reading [s]; -inf before there is one, so that it counts as stale."""
-        return self._stamps[-1] if self._stamps else -math.inf
+        with self._lock:
+            return self._stamps[-1] if self._stamps else -math.inf
+
+    @property
+    def last(self) -> T:
+        """The last reading."""
+        return self.nearest(math.inf)[1]
 
     def nearest(self, moment: float) -> tuple[float, T]:
         """The reading whose stamp is nearest to `moment` [s], with it."""
-        before, after, _ = self._about(moment)
-        best = before if moment - self._stamps[before] <= self._stamps[after] - moment else after
-        return self._stamps[best], self._values[best]
+        with self._lock:
+            before, after, _ = self._about(moment)
+            best = before if moment - self._stamps[before] <= self._stamps[after] - moment else after
+            return self._stamps[best], self._values[best]
 
     def around(self, moment: float) -> tuple[T, T, float]:
         """The readings before and after `moment` [s], and how far between them it lies, in [0, 1]; never beyond."""
-        before, after, share = self._about(moment)
-        return self._values[before], self._values[after], share
+        with self._lock:
+            before, after, share = self._about(moment)
+            return self._values[before], self._values[after], share
 
     def _about(self, moment: float) -> tuple[int, int, float]:
         if not self._stamps:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from policies.transformer import TransformerConfig
 from policies.unet import UnetConfig
 from robot_rl.types import Channel, RobotRLError, Spec
 
+MAX_GAIN = 10.0  # of `guided`: while the noise says little of the chunk yet, its estimate must not be pulled afar
 MIN_ACTION_RANGE = 0.05  # as in ResFiT (2509.19301): 0.1 of the span of 2 that actions live in
 BackboneConfig = UnetConfig | MlpConfig | TransformerConfig
 
@@ -55,6 +58,44 @@ class ChunkNet(nn.Module):
             raise RobotRLError(f"the noise must be {shape}, not {tuple(noise.shape)}")
         return noise
 
+    def committed_like(self, obs: dict[str, Tensor], committed: Tensor | None) -> Tensor | None:
+        """`committed` (B, n, A) checked; None where there is none, or none of its actions."""
+        if committed is None:
+            return None
+        size, actions = len(obs["state"]), len(self.spec.action)
+        if committed.ndim != 3 or committed.shape[::2] != (size, actions) or committed.shape[1] > self.horizon:
+            wanted = f"({size}, n, {actions}), n <= {self.horizon} (the horizon)"
+            raise RobotRLError(f"the committed actions must be {wanted}, not {tuple(committed.shape)}")
+        if not (committed.abs() <= 1.0).all():  # NaN too
+            raise RobotRLError("the committed actions hold NaN or lie outside [-1, 1]; an arm can follow neither")
+        return committed if committed.shape[1] else None
+
+    def guided(self, estimate: Callable[[Tensor], Tensor], x: Tensor, committed: Tensor) -> Tensor:
+        """The clean chunk (B, H, A), normalised, that `estimate` sees in the noisy `x`, given how it begins.
+
+        Real-time chunking (2506.07339), equations 2 and 3: the error e of the estimate on `committed` (B, n, A) pulls
+        the rest by a vector-Jacobian product, J^T e. What differs is its weight. Were all Gaussian, knowing the first n
+        would move the expected rest by J^T J_nn^-1 e, J being the estimate's Jacobian (Tweedie moment projection,
+        2310.06721); here the scalar e.e / e.J_nn e, which costs nothing more, stands for the inverse. It adapts to
+        how spread the data are; the paper takes them for standard normal, and then a few actions pull too little. The
+        committed part itself is taken as it is.
+        """
+        known = self.action(committed)
+        n = known.shape[1]
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            clean = estimate(x)
+            error = torch.cat([known - clean[:, :n].detach(), torch.zeros_like(clean[:, n:])], 1)
+            (pull,) = torch.autograd.grad(clean, x, error)
+        share = (pull * error).sum((1, 2)) / error.square().sum((1, 2)).clamp(min=1e-12)
+        gain = 1.0 / share.clamp(min=1.0 / MAX_GAIN)
+        return torch.cat([known, (clean.detach() + gain[:, None, None] * pull)[:, n:]], 1)
+
     def actions(self, x: Tensor) -> Tensor:
         """Normalised chunk to actions (B, H, A) in [-1, 1]."""
         return self.action.inverse(x).clamp(-1.0, 1.0)
+
+
+def begun(actions: Tensor, committed: Tensor | None) -> Tensor:
+    """`actions` (B, H, A), of which the first are `committed` (B, n, A), free of rounding and of the data's range."""
+    return actions if committed is None else torch.cat([committed, actions[:, committed.shape[1] :]], 1)

@@ -3,19 +3,21 @@
 Training is DDPM's on a squared-cosine schedule: minimise |eps - eps_theta(x_k, k)|^2 (Ho et al. 2020, 2006.11239,
 equation 14), or the same for the clean chunk or the velocity (Salimans and Ho 2022, 2202.00512). Sampling is DDIM's
 with eta 0 (Song et al. 2020, 2010.02502, equation 12), which adds no noise of its own: the initial noise determines
-the chunk.
+the chunk. Where its beginning is committed already, the estimate of the clean chunk is guided by that at each step
+(real-time chunking, 2506.07339; see `ChunkNet.guided`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from policies.chunk_net import BackboneConfig, ChunkNet
+from policies.chunk_net import BackboneConfig, ChunkNet, begun
 from policies.mlp import MlpConfig
 from robot_rl.types import RobotRLError, Spec
 
@@ -54,15 +56,17 @@ class DiffusionPolicy(nn.Module):
         self.net = ChunkNet(spec, config.backbone, config.horizon, config.n_obs)
         from diffusers import DDIMScheduler  # here, because it takes two seconds that other policies need not wait
 
-        self.scheduler: Any = DDIMScheduler(  # its methods are made at run time
+        ddim = partial(
+            DDIMScheduler,
             config.train_steps,
             beta_schedule="squaredcos_cap_v2",
-            prediction_type=config.prediction,
             clip_sample=True,
             clip_sample_range=1.0,
             set_alpha_to_one=True,
             timestep_spacing="trailing",  # start at the noisiest level: that is what pure noise looks like (2305.08891)
         )
+        self.scheduler: Any = ddim(prediction_type=config.prediction)  # its methods are made at run time
+        self.from_clean: Any = ddim(prediction_type="sample")
 
     def fit(self, state: np.ndarray, action: np.ndarray) -> None:
         """Set the normalisers from all states (N, S) and actions (N, A) of the data."""
@@ -83,14 +87,26 @@ class DiffusionPolicy(nn.Module):
         return (self._denoise(x, k, self.net.condition(batch)) - target).square().mean()
 
     @torch.no_grad()
-    def sample(self, obs: dict[str, Tensor], noise: Tensor | None = None) -> Tensor:
-        """Actions (B, H, A) in [-1, 1] for "state" (B, To, S); the same noise (B, H, A) gives the same chunk."""
+    def sample(self, obs: dict[str, Tensor], noise: Tensor | None = None, committed: Tensor | None = None) -> Tensor:
+        """Actions (B, H, A) in [-1, 1] for "state" (B, To, S); the same noise (B, H, A) gives the same chunk.
+
+        It begins with `committed` (B, n, A) in [-1, 1], n <= H, where given, and goes on from it. Raises `RobotRLError`
+        where a shape is wrong, or the committed actions are not finite.
+        """
         cond, x = self.net.condition(obs), self.net.noise_like(obs, noise)
-        self.scheduler.set_timesteps(self.config.steps)
+        committed = self.net.committed_like(obs, committed)
+        for scheduler in (self.scheduler, self.from_clean):
+            scheduler.set_timesteps(self.config.steps)
         for k in self.scheduler.timesteps:
-            prediction = self._denoise(x, k.expand(len(x)), cond)
-            x = self.scheduler.step(prediction, k, x, eta=0.0).prev_sample
-        return self.net.actions(x)
+            x = self._step(x, k, cond).prev_sample if committed is None else self._guided_step(x, k, cond, committed)
+        return begun(self.net.actions(x), committed)
+
+    def _step(self, x: Tensor, k: Tensor, cond: Tensor) -> Any:
+        return self.scheduler.step(self._denoise(x, k.expand(len(x)), cond), k, x, eta=0.0)
+
+    def _guided_step(self, x: Tensor, k: Tensor, cond: Tensor, committed: Tensor) -> Tensor:
+        clean = self.net.guided(lambda x: self._step(x, k, cond).pred_original_sample, x, committed)
+        return self.from_clean.step(clean, k, x, eta=0.0).prev_sample
 
     def _denoise(self, x: Tensor, k: Tensor, cond: Tensor) -> Tensor:
         return self.net(x, k.to(x) / self.config.train_steps, cond)

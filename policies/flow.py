@@ -2,7 +2,8 @@
 
 Rectified flow (Liu et al. 2022, 2209.03003), equation (1): minimise |v(x_t, t) - (x_1 - x_0)|^2 with
 x_t = (1 - t) x_0 + t x_1, x_0 noise, x_1 data. Sampling integrates dx = v dt from 0 to 1: the noise determines
-the chunk.
+the chunk. Where its beginning is committed already, the estimate x_1 = x + (1 - t) v is guided by that at each step
+(real-time chunking, 2506.07339; see `ChunkNet.guided`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from policies.chunk_net import BackboneConfig, ChunkNet
+from policies.chunk_net import BackboneConfig, ChunkNet, begun
 from policies.mlp import MlpConfig
 from robot_rl.types import RobotRLError, Spec
 
@@ -66,14 +67,26 @@ class FlowPolicy(nn.Module):
         return (self.net(x, t, self.net.condition(batch)) - (data - noise)).square().mean()
 
     @torch.no_grad()
-    def sample(self, obs: dict[str, Tensor], noise: Tensor | None = None) -> Tensor:
-        """Actions (B, H, A) in [-1, 1] for "state" (B, To, S); the same noise (B, H, A) gives the same chunk."""
+    def sample(self, obs: dict[str, Tensor], noise: Tensor | None = None, committed: Tensor | None = None) -> Tensor:
+        """Actions (B, H, A) in [-1, 1] for "state" (B, To, S); the same noise (B, H, A) gives the same chunk.
+
+        It begins with `committed` (B, n, A) in [-1, 1], n <= H, where given, and goes on from it. Raises `RobotRLError`
+        where a shape is wrong, or the committed actions are not finite.
+        """
         cond, x = self.net.condition(obs), self.net.noise_like(obs, noise)
+        committed = self.net.committed_like(obs, committed)
         dt = 1.0 / self.config.steps
         for i in range(self.config.steps):
             t = torch.full((len(x),), i * dt, device=x.device, dtype=x.dtype)
-            velocity = self.net(x, t, cond)
-            if self.config.solver == "heun":
-                velocity = 0.5 * (velocity + self.net(x + dt * velocity, t + dt, cond))
+            velocity = self._velocity(x, t, cond, committed)
+            at_end = i + 1 == self.config.steps  # there the estimate is x itself: nothing to guide
+            if self.config.solver == "heun" and (committed is None or not at_end):
+                velocity = 0.5 * (velocity + self._velocity(x + dt * velocity, t + dt, cond, committed))
             x = x + dt * velocity
-        return self.net.actions(x)
+        return begun(self.net.actions(x), committed)
+
+    def _velocity(self, x: Tensor, t: Tensor, cond: Tensor, committed: Tensor | None) -> Tensor:
+        if committed is None:
+            return self.net(x, t, cond)
+        rest = (1.0 - t)[:, None, None]
+        return (self.net.guided(lambda x: x + rest * self.net(x, t, cond), x, committed) - x) / rest

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import arg, subcommand
 
+from drivers import policy_node, robot_file, sim_robot_node
+from drivers.node_process import split_ros_arguments
 from policies import checkpoint
 from policies.diffusion import DiffusionConfig
 from policies.flow import FlowConfig
@@ -19,6 +21,7 @@ from policies.mlp import MlpConfig
 from robot_rl import apart, checkpoints, imports, report
 from robot_rl import collect as collecting
 from robot_rl import demo as demonstrating
+from robot_rl import deploy as deploying
 from robot_rl import distil as distilling
 from robot_rl import evaluate as evaluating
 from robot_rl import inspect as inspecting
@@ -35,10 +38,13 @@ from robot_rl.episodes import EpisodeStore
 from robot_rl.formats import robomimic
 from robot_rl.pretrain import PretrainConfig
 from robot_rl.promote import play_and_promote
+from robot_rl.realtime import RealtimeConfig
 from robot_rl.refine import RefineConfig
 from robot_rl.types import Agent, RobotRLError, Spec
 from sim import worlds
 from sim.human import HumanConfig
+from sim.robosuite_env import RobosuiteEnv
+from sim.robot_world import RobotWorld
 from sim.worlds import WatchedConfig, WorldConfig
 
 Flat = arg(name="")  # the fields of a config without a prefix
@@ -352,6 +358,49 @@ def evaluate(
     print(evaluating.in_words(result))
 
 
+def simulate(robot: Path, seed: int = 0) -> None:
+    """Stand in for a robot: the world of its file, simulated in real time on the robot's own topics.
+
+    Args:
+        robot: the robot's YAML file
+        seed: of the world's first start; each further one counts on
+    """
+    file = robot_file.load(robot)
+    views = tuple(c.device.partition(":")[2] for c in file.cameras.values() if c.device.startswith("sim:"))
+    world = WorldConfig(file.world, file.arm, cameras=views).build()
+    if not isinstance(world, RobosuiteEnv):
+        raise RobotRLError(f"a robot can be simulated in a world of robosuite, not in '{file.world}'")
+    sim_robot_node.run(file, RobotWorld(world), seed)
+
+
+def deploy(
+    robot: Path,
+    agent: Path,
+    config: Annotated[RealtimeConfig, Flat] = RealtimeConfig(),
+    episodes: int = 1,
+    seed: int | None = None,
+    execute: int | None = None,
+    out: Path | None = None,
+    autostart: bool = True,
+) -> None:
+    """Play a policy or a refined agent on a robot, or on its simulated stand-in: the lifecycle node policy_node.
+
+    Args:
+        robot: the robot's YAML file
+        agent: file of a policy or an agent, or the folder of the run that made it
+        config: how chunks are played by the clock
+        episodes: to play; 0: until it is stopped
+        seed: of the first start, where the world is simulated, and of the noise; further ones count on
+        execute: actions of each chunk that a bare policy executes; 8 where not given
+        out: store for the episodes
+        autostart: configure and activate by itself; else the lifecycle's services do
+    """
+    file = robot_file.load(robot)
+    plan = deploying.Plan(agent, config, episodes, seed, execute, out)
+    if error := policy_node.run(file, partial(deploying.load, plan, file.spec(), checkpoints.load_agent), autostart):
+        raise RobotRLError(error)
+
+
 def _spec(world: WorldConfig) -> Spec:
     env = world.build()
     env.close()
@@ -372,11 +421,14 @@ VERBS: dict[str, Callable[..., Any]] = {
     "refine": refine,
     "distil": distil,
     "evaluate": evaluate,
+    "simulate": simulate,
+    "deploy": deploy,
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; errors that the user can mend are printed without a trace."""
+    """Run one verb; errors that the user can mend are printed without a trace. What follows --ros-args is ROS's."""
+    arguments, _ = split_ros_arguments(sys.argv[1:] if arguments is None else arguments)
     try:
         tyro.extras.subcommand_cli_from_dict(VERBS, prog="robot-rl", description=__doc__, args=arguments)
     except RobotRLError as error:

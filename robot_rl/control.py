@@ -31,6 +31,15 @@ def bounds(channels: Sequence[Channel]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([c.low for c in channels]), np.array([c.high for c in channels])
 
 
+def hold(channels: Sequence[Channel], last: np.ndarray) -> np.ndarray:
+    """The action (A,) that moves nothing: no motion on channels with "delta" in their name, elsewhere that of `last`.
+
+    `last` (A,) is what was executed last: a position stays where it is, a gripper as closed as it was told to be.
+    """
+    still = to_unit(np.zeros(len(channels)), channels)
+    return np.where(["delta" in c.name for c in channels], still, last).astype(np.float32)
+
+
 def checked(action: np.ndarray, size: int) -> np.ndarray:
     """`action` as (A,) float32 clipped to [-1, 1]; raises when its shape is wrong or it is not finite."""
     action = np.asarray(action, np.float32)

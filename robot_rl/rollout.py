@@ -82,7 +82,8 @@ def _rows(decision: Decision) -> deque[tuple[np.ndarray, dict[str, np.ndarray]]]
 
 
 def _seen(history: deque[Obs], steps: list[Step]) -> Obs:
-    return {**_stack(history), "intervened": np.array(bool(steps) and steps[-1].intervened)}
+    last = {"intervened": np.array(bool(steps) and steps[-1].intervened)}
+    return {**_stack(history), **last, **({"executed": steps[-1].action} if steps else {})}
 
 
 def _stack(rows: Any) -> Obs:

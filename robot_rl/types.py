@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 # "state" (S,) float32; "image/<camera>" (H, W, 3) uint8 RGB; "stamp/<key>" () float64, the moment the
 # reading <key> was acquired [s], on the clock of the world (simulated or ROS time). What `decide` sees also has
-# "intervened" () bool: a human made the last step, and plans from before are stale.
+# "intervened" () bool: a human made the last step, and plans from before are stale; and where a plan is made while
+# another is played (`realtime.py`), "committed" (n, A): actions from that moment on that will be executed whatever is
+# planned, and where the loop gives it, "executed" (A,): the last action as it was really executed.
 Obs = dict[str, np.ndarray]
 Metrics = dict[str, float]
 
@@ -169,6 +171,15 @@ class ArmState:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """A picture of one moment."""
+
+    stamp: float  # when it was taken [s]
+    image: np.ndarray  # (H, W, 3) uint8 RGB
+    number: int  # by the device's own count, where it counts: a gap is a loss
+
+
+@dataclass(frozen=True)
 class Target:
     """Where an arm's tool shall be; frames and units as in `ArmState`."""
 
@@ -192,8 +203,12 @@ class Policy(Protocol):
     def normalise(self, state: Tensor) -> Tensor:
         """States (..., S) to about [-1, 1], by the ranges in the demonstrations."""
 
-    def sample(self, obs: dict[str, Tensor], noise: Tensor | None = None) -> Tensor:
-        """(B, H, A) in [-1, 1]; the same noise (B, H, A) gives the same chunk."""
+    def sample(self, obs: dict[str, Tensor], noise: Tensor | None = None, committed: Tensor | None = None) -> Tensor:
+        """(B, H, A) in [-1, 1]; the same noise (B, H, A) gives the same chunk.
+
+        It begins with `committed` (B, n, A) in [-1, 1], n <= H, which will be executed whatever is planned, and goes on
+        from it.
+        """
 
 
 class Player(Protocol):
@@ -231,6 +246,16 @@ class Agent(Player, Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on exactly where `state_dict` was taken."""
+
+
+class Camera(Protocol):
+    """One camera. It never blocks for long."""
+
+    def read(self) -> Frame | None:
+        """The next picture, none twice; None: none has come since."""
+
+    def close(self) -> None:
+        """Give the device back."""
 
 
 class Env(Protocol):

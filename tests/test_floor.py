@@ -62,6 +62,14 @@ def test_whatever_enters_comes_out_finite_and_in_the_box_or_is_refused(values):
             control.checked(np.array(values), 2)
 
 
+@given(st.floats(-2.0, -0.1), st.floats(0.1, 2.0), st.floats(-1, 1))
+def test_a_hold_moves_nothing_and_leaves_grippers_and_positions_as_they_are(low, high, told):
+    channels = [Channel(name, "m", low, high) for name in ("eef_delta_x", "joint_delta_0", "gripper", "target_x")]
+    action = control.hold(channels, np.full(4, told, np.float32))
+    np.testing.assert_allclose(control.to_physical(action, channels)[:2], 0.0, atol=1e-6)
+    assert action.dtype == np.float32 and (action[2:] == np.float32(told)).all()
+
+
 @pytest.mark.parametrize(("low", "high"), [(1.0, 1.0), (2.0, 1.0), (np.nan, 1.0), (0.0, np.inf)])
 def test_an_empty_range_is_named(low, high):
     with pytest.raises(RobotRLError, match="grip"):

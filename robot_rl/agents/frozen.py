@@ -45,7 +45,10 @@ class Frozen:
         return Frozen(self.policy, self.config)
 
     def decide(self, obs: Obs, *, explore: bool) -> Decision:
-        """A fresh chunk, cut to (execute, A). `explore` changes nothing here."""
+        """A fresh chunk, cut to (execute, A); it begins with `obs["committed"]` (n, A) where there is such.
+
+        `explore` changes nothing here.
+        """
         return self.decide_all([self], [obs], explore=explore)[0]
 
     @staticmethod
@@ -57,7 +60,8 @@ class Frozen:
         first = players[0]
         state = torch.from_numpy(np.stack([o["state"] for o in obs]))
         noise = torch.cat([player.noise(1) for player in players])
-        chunks = in_rows(lambda s, n: first.policy.sample({"state": s}, n), rows, state, noise)
+        sample = first.policy.sample
+        chunks = in_rows(lambda s, *given: sample({"state": s}, *given), rows, state, noise, *_committed(obs))
         return [Decision(chunk) for chunk in chunks[:, : first.config.execute].numpy()]
 
     def noise(self, n: int) -> torch.Tensor:
@@ -82,6 +86,14 @@ class Frozen:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Accepts what `state_dict` gave."""
+
+
+def _committed(obs: Sequence[Obs]) -> list[torch.Tensor]:
+    """What the only player's chunk must begin with, (1, n, A); nothing where nothing is committed."""
+    found = [o["committed"] for o in obs if "committed" in o]
+    if found and len(obs) > 1:
+        raise RobotRLError(f"{len(obs)} players decide together; committed actions are for one that decides alone")
+    return [torch.from_numpy(np.asarray(actions, np.float32))[None] for actions in found]
 
 
 def in_rows(function: Callable[..., torch.Tensor], rows: int, *batches: torch.Tensor) -> torch.Tensor:

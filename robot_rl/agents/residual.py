@@ -117,6 +117,7 @@ class Residual:
         )
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.base = Frozen(policy, FrozenConfig(config.execute))
+        self.corrects_steps = not config.whole_chunks  # `plan` and `correct` then do in two parts what `decide` does
         self._span = config.execute if config.whole_chunks else 1  # actions that are corrected and judged together
         self.actor = layer_norm_mlp(S + self._span * A, config.width, A)
         self.critic = CriticEnsemble(config.heads, S + self._span * A, config.width, config.bins)
@@ -160,12 +161,29 @@ class Residual:
             for i, plan in zip(idle, plans, strict=True):
                 players[i]._queue.extend(plan)
         base = torch.from_numpy(np.stack([[p._queue.popleft() for _ in range(first._span)] for p in players]))
-        state = first.policy.normalise(torch.from_numpy(np.stack([o["state"][-1] for o in obs])))
-        residual = in_rows(first._residual, rows, state, base.flatten(1))
+        return first._corrected(players, obs, base, explore, rows)
+
+    def plan(self, obs: Obs, *, explore: bool) -> np.ndarray:
+        """The base's next chunk (h, A), uncorrected: what `decide` asks for when its last one is played."""
+        with torch.no_grad():
+            return self._plans([self], [obs], explore, 1)[0]
+
+    def correct(self, obs: Obs, base_action: np.ndarray, *, explore: bool) -> Decision:
+        """What `decide` makes at `obs` of one action (A,) of the base's chunk: (1, A), with "base_action" (1, A)."""
+        base = torch.from_numpy(np.asarray(base_action, np.float32))[None, None]
+        with torch.no_grad():
+            return self._corrected([self], [obs], base, explore, 1)[0]
+
+    def _corrected(
+        self, players: Sequence[Residual], obs: Sequence[Obs], base: Tensor, explore: bool, rows: int
+    ) -> list[Decision]:
+        """The decisions of `players` on the base's actions (B, span, A)."""
+        state = self.policy.normalise(torch.from_numpy(np.stack([o["state"][-1] for o in obs])))
+        residual = in_rows(self._residual, rows, state, base.flatten(1))
         if explore:
             residual = residual + torch.cat([player._exploration(1) for player in players])
         action = (base.flatten(1) + residual).clamp(-1.0, 1.0).view(base.shape).numpy()
-        if first.config.whole_chunks:
+        if self.config.whole_chunks:
             return [Decision(a) for a in action]
         return [Decision(a, {"base_action": b}) for a, b in zip(action, base.numpy(), strict=True)]
 

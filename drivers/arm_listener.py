@@ -1,0 +1,92 @@
+"""What the robot's topics say of an arm, put together as one `ArmState`; by the arm node, and by whoever drives it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from drivers.messages import pose_of, stamp_of
+from drivers.robot_file import RobotFile
+from drivers.sync import Stream
+from robot_rl.types import ArmState
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+HISTORY = 400  # readings that are kept
+
+
+class ArmListener:
+    """Subscribes to joint states, pose and wrench of the robot's file; its `readings` grow with every pose."""
+
+    def __init__(self, node: Node, robot: RobotFile) -> None:
+        from geometry_msgs.msg import PoseStamped, WrenchStamped
+        from rclpy.qos import qos_profile_sensor_data
+        from sensor_msgs.msg import JointState
+
+        self._node, self._robot = node, robot
+        self.readings: Stream[ArmState] = Stream("arm", HISTORY, robot.arm_latency)
+        self.numbers: Stream[dict[str, float]] = Stream("joint_states", HISTORY, robot.arm_latency)
+        self.problem = f"nothing came yet on {robot.pose} and {robot.joint_states}"  # why there is no reading
+        self.heard = -np.inf  # when a pose came, by the steady clock [s]
+        self._joints: dict[str, float] = {}
+        self._joints_stamp = np.nan
+        self._wrench = np.zeros(6)
+        self._subscribe(JointState, robot.joint_states, self._take_joints, qos_profile_sensor_data)
+        self._subscribe(PoseStamped, robot.pose, self._take_pose, qos_profile_sensor_data)
+        if robot.wrench:
+            self._wrench = np.full(6, np.nan)
+            self._subscribe(WrenchStamped, robot.wrench, self._take_wrench, qos_profile_sensor_data)
+
+    def _subscribe(self, kind: Any, topic: str, take: Callable[[Any], None], qos: Any) -> None:
+        self._node.create_subscription(kind, topic, take, qos, event_callbacks=told_of_qos(self._node, topic))
+
+    def _take_joints(self, message: Any) -> None:
+        self._joints = dict(zip(message.name, message.position, strict=False))
+        self._joints_stamp = stamp_of(message.header)
+        self.numbers.add(self._joints_stamp, self._joints)
+
+    def _take_wrench(self, message: Any) -> None:
+        force, torque = message.wrench.force, message.wrench.torque
+        self._wrench = np.array([force.x, force.y, force.z, torque.x, torque.y, torque.z])
+
+    def _take_pose(self, message: Any) -> None:
+        robot, stamp = self._robot, stamp_of(message.header)
+        self.problem = self._wrong(message.header.frame_id)
+        if self.problem:
+            return
+        position, turn = pose_of(message.pose)
+        joints = np.array([self._joints[name] for name in robot.joints])
+        fingers = robot.gripper
+        opening = (self._joints[fingers.joint] - fingers.closed) / (fingers.open - fingers.closed)
+        stamp = min(stamp, self._joints_stamp)  # as old as its oldest part
+        if self.readings.add(stamp, ArmState(stamp, position, turn, joints, opening, self._wrench)):
+            self.heard = time.monotonic()
+
+    def _wrong(self, frame: str) -> str:
+        robot = self._robot
+        if frame != robot.base_frame:
+            return f"{robot.pose} is in the frame '{frame}', the robot's file says '{robot.base_frame}'"
+        if not self._joints:
+            return f"nothing came yet on {robot.joint_states}"
+        if missing := [name for name in (*robot.joints, robot.gripper.joint) if name not in self._joints]:
+            return f"{robot.joint_states} lacks {', '.join(missing)}; it has {', '.join(self._joints)}"
+        if np.isnan(self._wrench).any():
+            return f"nothing finite came yet on {robot.wrench}"
+        return ""
+
+
+def told_of_qos(node: Node, topic: str) -> Any:
+    """Event callbacks that say in the log why a publisher is not heard, and what to change."""
+    from rclpy.event_handler import SubscriptionEventCallbacks
+
+    def incompatible(event: Any) -> None:
+        node.get_logger().error(
+            f"a publisher of {topic} offers another quality of service (policy {event.last_policy_kind}); "
+            "publish it reliable and volatile, or subscribe to it best effort"
+        )
+
+    return SubscriptionEventCallbacks(incompatible_qos=incompatible)

@@ -1,0 +1,168 @@
+"""Cameras that OpenCV opens, V4L2 ones and video files; and the thread that any camera of ours is read by."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import Protocol
+
+import cv2
+
+from robot_rl.types import Frame, RobotRLError
+
+BACK_OFF = (0.5, 5.0)  # first and longest wait before a lost camera is looked for again [s]
+DEVICES = Path("/dev")
+
+
+class OpenedDevice(Protocol):
+    """A camera that is streaming, read and closed by one thread."""
+
+    def wait(self) -> Frame | None:
+        """The next picture, or None: none has come in a while; `RobotRLError` when the device is lost."""
+
+    def close(self) -> None:
+        """Give it back."""
+
+
+class LiveCamera:
+    """A `Camera` whose device is waited for in a thread, and looked for again when it is lost.
+
+    `open_device` raises `RobotRLError` where there is none; the first time, that reaches the caller.
+    """
+
+    def __init__(self, open_device: Callable[[], OpenedDevice], back_off: tuple[float, float] = BACK_OFF) -> None:
+        self._open_device, self._back_off = open_device, back_off
+        self.reconnects = 0
+        self.lost = ""
+        """why there are no pictures at the moment; "" while there are"""
+        self.on_frame: Callable[[], object] = _nothing
+        """called by the thread when `read` has something new"""
+        self._frame: Frame | None = None
+        self._lock, self._closed = Lock(), Event()
+        self._thread = Thread(target=self._run, args=(open_device(),), daemon=True)
+        self._thread.start()
+
+    def read(self) -> Frame | None:
+        """The newest picture, none twice; None: none has come since. At once."""
+        with self._lock:
+            frame, self._frame = self._frame, None
+        return frame
+
+    def close(self) -> None:
+        """Stop, and give the device back; one that hangs is left to the end of the process."""
+        self._closed.set()
+        self._thread.join(timeout=1.0)
+
+    def _run(self, device: OpenedDevice | None) -> None:
+        while device is not None:
+            try:
+                self._stream(device)
+            except RobotRLError as error:
+                self.lost = str(error)
+            finally:
+                device.close()
+            device = self._reopened()
+
+    def _stream(self, device: OpenedDevice) -> None:
+        while not self._closed.is_set():
+            if (frame := device.wait()) is None:
+                continue
+            with self._lock:
+                self._frame = frame
+            self.lost = ""
+            self.on_frame()
+
+    def _reopened(self) -> OpenedDevice | None:
+        """The device, whenever it comes back; None: the camera was closed meanwhile."""
+        pause, longest = self._back_off
+        while not self._closed.wait(pause):
+            with suppress(RobotRLError):
+                device = self._open_device()
+                self.reconnects += 1
+                return device
+            pause = min(2 * pause, longest)
+        return None
+
+
+class OpencvCamera(LiveCamera):
+    """A V4L2 camera by index or path, or a video file, which is played at `rate` [Hz] and over again.
+
+    Stamped by the system's clock [s] when it is grabbed: exposure and transfer are before that, see `latency`.
+    """
+
+    def __init__(self, source: str, height: int, width: int, rate: float) -> None:
+        if rate <= 0:
+            raise RobotRLError(f"camera {source}: a rate of {rate} Hz takes no pictures")
+        super().__init__(lambda: _Capture(source, height, width, rate))
+
+
+class _Capture:
+    def __init__(self, source: str, height: int, width: int, rate: float) -> None:
+        self._source, self._count = source, 0
+        path = DEVICES / f"video{source}" if source.isdigit() else Path(source)
+        self._is_device = path.is_relative_to(DEVICES)
+        _require_readable(path, self._is_device)
+        self._capture = cv2.VideoCapture(str(path), cv2.CAP_V4L2 if self._is_device else cv2.CAP_FFMPEG)
+        if not self._capture.isOpened():
+            raise RobotRLError(f"camera {source} does not open: another program may have it, or it is no video")
+        if self._is_device:
+            self._ask_for(height, width, rate)
+        self._require_size(height, width)
+        self._period, self._due = 1 / rate, time.monotonic()
+
+    def wait(self) -> Frame:
+        """The next picture; a file's when it is due."""
+        if not self._is_device:
+            self._keep_time()
+        if not self._capture.grab() and not self._rewound():
+            raise RobotRLError(f"camera {self._source} is lost: is it still plugged in?")
+        stamp = time.time()
+        decoded, image = self._capture.retrieve()
+        if not decoded:
+            raise RobotRLError(f"camera {self._source} sent a picture that cannot be decoded")
+        self._count += 1
+        return Frame(stamp, cv2.cvtColor(image, cv2.COLOR_BGR2RGB), self._count)
+
+    def close(self) -> None:
+        """Give it back."""
+        self._capture.release()
+
+    def _ask_for(self, height: int, width: int, rate: float) -> None:
+        self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, width)
+        self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, height)
+        self._capture.set(cv2.CAP_PROP_FPS, rate)
+
+    def _require_size(self, height: int, width: int) -> None:
+        its_width, its_height = (
+            int(self._capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        )
+        if (its_width, its_height) != (width, height):
+            self.close()
+            raise RobotRLError(
+                f"camera {self._source} gives {its_width} x {its_height} pixels, and {width} x {height} were asked "
+                "for: change the camera's height and width in the robot's file"
+            )
+
+    def _keep_time(self) -> None:
+        self._due = max(self._due + self._period, time.monotonic())
+        time.sleep(max(0.0, self._due - time.monotonic()))
+
+    def _rewound(self) -> bool:
+        return not self._is_device and self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0) and self._capture.grab()
+
+
+def _require_readable(path: Path, is_device: bool) -> None:
+    if not path.exists():
+        there = ", ".join(sorted(str(p) for p in DEVICES.glob("video*"))) or "none"
+        raise RobotRLError(f"there is no camera or video {path}; the cameras here: {there}")
+    if not os.access(path, os.R_OK | os.W_OK if is_device else os.R_OK):
+        remedy = "`sudo usermod -aG video $USER` and log in again, or a udev rule with GROUP and MODE"
+        raise RobotRLError(f"{path} may not be opened: {remedy if is_device else 'chmod a+r it'}")
+
+
+def _nothing() -> None:
+    pass

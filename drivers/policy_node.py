@@ -1,0 +1,135 @@
+"""The lifecycle node that plays a policy on a robot; `robot-rl deploy` gives it the policy, so no torch is needed here.
+
+configure loads and warms up, activate plays episodes, deactivate ends the running one and gives the arm back to its
+node, which holds it; then the publishers are silent. cleanup forgets all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any
+
+from drivers.node_process import spin, start_ros
+from drivers.real_env import RealEnv
+from drivers.robot_file import RobotFile
+from drivers.ros_robot import RosRobot, spin_in_thread
+from robot_rl.types import RobotRLError
+
+if TYPE_CHECKING:
+    from rclpy.lifecycle import LifecycleNode
+    from rclpy.node import Node
+
+Play = Callable[[RealEnv, Callable[[], bool]], None]  # plays episodes until the second says so
+NAME = "policy_node"
+
+
+class PolicyRunner:
+    """What the lifecycle's transitions do. `load()` gives what plays; it may take long."""
+
+    def __init__(self, robot: RobotFile, load: Callable[[], Play]) -> None:
+        self._robot, self._load = robot, load
+        self._thread: Thread | None = None
+        self._io: Node | None = None
+        self._end = Event()
+        self.error = ""  # why playing ended by itself
+        self.finished = False  # playing ended by itself
+
+    def configure(self) -> None:
+        """Load, and open the streams on a node of their own: transitions must not keep readings waiting."""
+        import rclpy
+
+        self._play = self._load()
+        self._io = rclpy.create_node(f"{NAME}_io")
+        self._end_spinning = spin_in_thread(self._io)
+        self.env = RosRobot(self._io, self._robot).env()
+
+    def activate(self) -> None:
+        """Play, in a thread."""
+        self._end.clear()
+        self.env.interrupt("")
+        self.error, self.finished = "", False
+        self._thread = Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def deactivate(self) -> None:
+        """End the episode, and only then hold."""
+        self._end.set()
+        self.env.interrupt("the policy was deactivated")
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self.env.close()
+
+    def cleanup(self) -> None:
+        """Close the streams."""
+        assert self._io is not None
+        self._end_spinning()
+        self._io.destroy_node()
+        self._io = None
+
+    def close(self) -> None:
+        """Whatever state it is in, leave the arm to its node."""
+        if self._thread is not None:
+            self.deactivate()
+        if self._io is not None:
+            self.cleanup()
+
+    def _run(self) -> None:
+        try:
+            self._play(self.env, self._end.is_set)
+        except RobotRLError as error:
+            self.error = str(error)
+        finally:
+            self.env.close()
+            self.finished = True
+
+
+def build(runner: PolicyRunner) -> LifecycleNode:
+    """The lifecycle node around `runner`."""
+    from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+
+    class PolicyNode(LifecycleNode):
+        """See the module's docstring."""
+
+        def on_configure(self, _state: Any) -> TransitionCallbackReturn:
+            return self._try(runner.configure)
+
+        def on_activate(self, _state: Any) -> TransitionCallbackReturn:
+            return self._try(runner.activate)
+
+        def on_deactivate(self, _state: Any) -> TransitionCallbackReturn:
+            return self._try(runner.deactivate)
+
+        def on_cleanup(self, _state: Any) -> TransitionCallbackReturn:
+            return self._try(runner.cleanup)
+
+        def _try(self, transition: Callable[[], None]) -> TransitionCallbackReturn:
+            try:
+                transition()
+            except RobotRLError as error:
+                runner.error = str(error)
+                self.get_logger().error(str(error))
+                return TransitionCallbackReturn.FAILURE
+            return TransitionCallbackReturn.SUCCESS
+
+    return PolicyNode(NAME)
+
+
+def run(robot: RobotFile, load: Callable[[], Play], autostart: bool) -> str:
+    """Spin the node until it is asked to end or has played; returns why it ended early, or ""."""
+    asked = start_ros()
+    runner = PolicyRunner(robot, load)
+    node = build(runner)
+    if autostart:
+        node.trigger_configure()
+        node.trigger_activate()
+
+    def ended() -> bool:
+        over = asked() or runner.finished or bool(runner.error)
+        if over:
+            runner.close()
+        return over
+
+    spin(node, ended)
+    return runner.error

@@ -1,0 +1,173 @@
+"""A simulated arm, its sensors and cameras on the robot's own topics, in real time; `robot-rl simulate` starts it.
+
+It takes what a Cartesian impedance controller and a gripper's controller take, and publishes what their robot would.
+Beside that, what only a simulator can: `world/reset` (std_srvs/Trigger) starts the world anew with the parameter
+`seed`, which then counts on; `world/success` (std_msgs/Bool) says whether the task is solved.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from drivers.messages import numbers_msg, pose_msg, pose_of, stamp_msg
+from drivers.node_process import spin, start_ros
+from drivers.robot_file import RobotFile
+from robot_rl.types import ArmState, RobotRLError
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+CATCH_UP = 5  # periods that may be made up for; beyond, simulated time falls behind the clock
+
+
+class World(Protocol):
+    """A simulated robot; see `sim/robot_world.py`."""
+
+    base_name: str
+    joint_names: list[str]
+    object_names: list[str]
+
+    def reset(self, seed: int | None) -> None: ...  # noqa: D102
+    def command(self, position: np.ndarray, turn: np.ndarray) -> None: ...  # noqa: D102
+    def grip(self, opening: float) -> None: ...  # noqa: D102
+    def advance(self, seconds: float) -> None: ...  # noqa: D102
+    def joints(self) -> np.ndarray: ...  # noqa: D102
+    def objects(self) -> np.ndarray: ...  # noqa: D102
+    def state(self, stamp: float, closed: float, opened: float) -> ArmState: ...  # noqa: D102
+    def succeeded(self) -> bool: ...  # noqa: D102
+    def image(self, camera: str, height: int) -> np.ndarray: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
+
+
+class SimRobotNode:
+    """Drives a `World` at the servo's rate, by the steady clock."""
+
+    def __init__(self, node: Node, robot: RobotFile, world: World, seed: int = 0) -> None:
+        from rclpy.clock import Clock
+        from rclpy.clock_type import ClockType
+
+        self._require(robot, world)
+        self.node, self.robot, self.world = node, robot, world
+        self.period = 1.0 / robot.servo_rate
+        self._due = time.monotonic()
+        self._cameras = {n: c for n, c in robot.cameras.items() if c.device.startswith("sim:")}
+        self._next_picture = dict.fromkeys(self._cameras, 0.0)
+        self._declare(seed)
+        self._connect()
+        node.create_timer(self.period, self.tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def tick(self) -> None:
+        """Let the world catch up with the clock, and say how it is."""
+        late = time.monotonic() - self._due
+        steps = min(int(late / self.period) + 1, CATCH_UP)
+        self._due += self.period * (steps if steps < CATCH_UP else int(late / self.period) + 1)
+        for _ in range(steps):
+            self.world.advance(self.period)
+        self.publish()
+
+    def publish(self) -> None:
+        """Joint states, wrench, pose, objects, success; and the pictures that are due."""
+        from std_msgs.msg import Bool
+
+        now, robot = self.node.get_clock().now().nanoseconds * 1e-9, self.robot
+        state = self.world.state(now, robot.gripper.closed, robot.gripper.open)
+        self._joints.publish(numbers_msg(now, self.world.joint_names, self.world.joints()))
+        if robot.wrench:
+            self._wrench.publish(self._wrench_msg(now, state.wrench))
+        self._pose.publish(pose_msg(now, robot.base_frame, state.position, state.turn))
+        self._objects.publish(numbers_msg(now, self.world.object_names, self.world.objects()))
+        self._success.publish(Bool(data=self.world.succeeded()))
+        for name in self._cameras:
+            if time.monotonic() >= self._next_picture[name]:
+                self._take_picture(name, now)
+
+    def _take_picture(self, name: str, now: float) -> None:
+        from drivers.messages import image_msg
+        from robot_rl.types import Frame
+
+        camera = self._cameras[name]
+        image = self.world.image(camera.device.partition(":")[2], camera.height)
+        self._pictures[name] += 1
+        frame = Frame(now, image, self._pictures[name])
+        self._camera_publishers[name].publish(image_msg(frame, name))
+        self._next_picture[name] = time.monotonic() + 1.0 / camera.rate - 0.5 * self.period
+
+    def _reset(self, _request: Any, response: Any) -> Any:
+        from rclpy.parameter import Parameter
+
+        seed = self.node.get_parameter("seed").value
+        self.world.reset(seed)
+        self.node.set_parameters([Parameter("seed", value=seed + 1)])
+        response.success, response.message = True, f"start {seed}"
+        return response
+
+    def _take(self, message: Any) -> None:
+        if message.header.frame_id == self.robot.base_frame:
+            self.world.command(*pose_of(message))
+
+    def _take_gripper(self, message: Any) -> None:
+        fingers = self.robot.gripper
+        self.world.grip((message.data[0] - fingers.closed) / (fingers.open - fingers.closed))
+
+    def _wrench_msg(self, now: float, wrench: np.ndarray) -> Any:
+        from geometry_msgs.msg import WrenchStamped
+
+        message = WrenchStamped()
+        message.header.stamp, message.header.frame_id = stamp_msg(now), self.robot.base_frame
+        force, torque = message.wrench.force, message.wrench.torque
+        force.x, force.y, force.z, torque.x, torque.y, torque.z = wrench.tolist()
+        return message
+
+    def _declare(self, seed: int) -> None:
+        from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
+
+        whole = IntegerRange(from_value=0, to_value=2**31 - 1, step=1)
+        about = "of the next start of the world"
+        self.node.declare_parameter("seed", seed, ParameterDescriptor(description=about, integer_range=[whole]))
+
+    def _connect(self) -> None:
+        from geometry_msgs.msg import PoseStamped, WrenchStamped
+        from rclpy.qos import qos_profile_sensor_data
+        from sensor_msgs.msg import Image, JointState
+        from std_msgs.msg import Bool, Float64MultiArray
+        from std_srvs.srv import Trigger
+
+        node, robot = self.node, self.robot
+        self._joints = node.create_publisher(JointState, robot.joint_states, 10)
+        self._pose = node.create_publisher(PoseStamped, robot.pose, 10)
+        if robot.wrench:
+            self._wrench = node.create_publisher(WrenchStamped, robot.wrench, 10)
+        objects = robot.sensors.get("objects")
+        self._objects = node.create_publisher(JointState, objects.topic if objects else "objects", 10)
+        self._success = node.create_publisher(Bool, "world/success", 10)
+        self._camera_publishers = {
+            name: node.create_publisher(Image, camera.topic, qos_profile_sensor_data)
+            for name, camera in self._cameras.items()
+        }
+        self._pictures = dict.fromkeys(self._cameras, 0)
+        node.create_subscription(PoseStamped, robot.controller.topic, self._take, 1)
+        node.create_subscription(Float64MultiArray, robot.gripper.topic, self._take_gripper, 1)
+        node.create_service(Trigger, "world/reset", self._reset)
+
+    @staticmethod
+    def _require(robot: RobotFile, world: World) -> None:
+        if robot.controller.profile != "cartesian_impedance":
+            raise RobotRLError(f"the simulated arm takes poses, not the profile {robot.controller.profile}")
+        if robot.base_frame != world.base_name:
+            raise RobotRLError(f"the simulated arm's base is '{world.base_name}', the file says '{robot.base_frame}'")
+        if missing := {*robot.joints, robot.gripper.joint} - set(world.joint_names):
+            raise RobotRLError(f"the simulated arm lacks {', '.join(missing)}; it has {', '.join(world.joint_names)}")
+
+
+def run(robot: RobotFile, world: World, seed: int) -> None:
+    """Spin the node until it is asked to end."""
+    import rclpy
+
+    asked = start_ros()
+    node = rclpy.create_node("sim_robot")
+    SimRobotNode(node, robot, world, seed)
+    spin(node, asked)
+    world.close()

@@ -1,0 +1,94 @@
+"""The verb `deploy`: a policy or an agent on a robot, playing its chunks by the clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from robot_rl.episodes import EpisodeStore
+from robot_rl.realtime import Realtime, RealtimeConfig
+from robot_rl.rollout import rollout
+from robot_rl.statistics import wilson
+from robot_rl.types import Env, Episode, Obs, Spec
+
+WARM_UP = 3  # decisions before the arm is there, so that the first one of an episode takes no longer than others
+
+
+class Robot(Env, Protocol):
+    """An `Env` on a robot."""
+
+    aborted: str  # why the last episode could not go on
+    ticks: int
+    late: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to play."""
+
+    agent: Path
+    config: RealtimeConfig
+    episodes: int  # 0: until it is stopped
+    seed: int | None  # further episodes count on
+    execute: int | None
+    out: Path | None  # store for the episodes
+
+
+def load(plan: Plan, spec: Spec, load_agent: Callable[..., Any]) -> Callable[[Robot, Callable[[], bool]], None]:
+    """Load and warm up; raises where the checkpoint was made with another robot. Returns what plays."""
+    agent = load_agent(plan.agent, plan.execute)
+    agent.policy.spec.require(spec, f"the checkpoint {plan.agent}", "the robot's file", state_only=True)
+    store = None if plan.out is None else EpisodeStore.create(plan.out, spec)
+    for _ in range(WARM_UP):
+        agent.reset(0)
+        agent.decide(_nothing(spec, agent.n_obs), explore=False)
+
+    def play(env: Robot, ended: Callable[[], bool]) -> None:
+        player = Realtime(agent, plan.config)
+        try:
+            _play(plan, env, player, store, ended)
+        finally:
+            player.close()
+
+    return play
+
+
+def _play(plan: Plan, env: Robot, player: Realtime, store: EpisodeStore | None, ended: Callable[[], bool]) -> None:
+    played, won = 0, 0
+    while not ended() and not (plan.episodes and played == plan.episodes):
+        seed = None if plan.seed is None else plan.seed + played
+        begin = time.monotonic()
+        episode = rollout(env, player, explore=False, seed=seed)
+        episode.meta.update(agent=str(plan.agent), aborted=env.aborted)
+        if store is not None:
+            store.append(episode)
+        played, won = played + 1, won + episode.success
+        print(f"episode {played}: {_outcome(episode, env)}, {time.monotonic() - begin:.1f} s", flush=True)
+    if played:
+        low, high = wilson(won, played)
+        print(f"{won} of {played} succeeded ({100 * low:.0f}-{100 * high:.0f} %)")
+        print(f"{env.late} of {env.ticks} ticks late; {_in_words(player.seams())}", flush=True)
+
+
+def _outcome(episode: Episode, env: Robot) -> str:
+    if env.aborted:
+        return f"aborted after {len(episode)} steps: {env.aborted}"
+    return f"{'success' if episode.success else 'no success'} after {len(episode)} steps"
+
+
+def _in_words(numbers: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3g}" for name, value in numbers.items())
+
+
+def _nothing(spec: Spec, n_obs: int) -> Obs:
+    """A history in the middle of all ranges."""
+    middle = np.array([(c.low + c.high) / 2 for c in spec.state], np.float32)
+    obs: Obs = {"state": np.tile(middle, (n_obs, 1)), "stamp/state": np.zeros(n_obs)}
+    for camera in spec.cameras:
+        obs[f"image/{camera.name}"] = np.zeros((n_obs, camera.height, camera.width, 3), np.uint8)
+    return obs
