@@ -58,7 +58,7 @@ class ArmListener:
         self.problem = self._wrong(message.header.frame_id)
         if self.problem:
             return
-        position, turn = pose_of(message.pose)
+        position, turn = pose_of(message)
         joints = np.array([self._joints[name] for name in robot.joints])
         fingers = robot.gripper
         opening = (self._joints[fingers.joint] - fingers.closed) / (fingers.open - fingers.closed)
