@@ -19,6 +19,7 @@ LIBRARIES = {
     "libEGL.so.1": "libegl1",  # MuJoCo renders without a screen
     "libGL.so.1": "libgl1",  # opencv-python
     "libgthread-2.0.so.0": "libglib2.0-0",  # opencv-python
+    "libusb-1.0.so.0": "libusb-1.0-0",  # pyrealsense2
 }
 DRIVERS = ("/usr/lib/*/dri/*_dri.so", "/usr/lib/dri/*_dri.so", "/usr/lib/*/libgallium*.so", "/dev/nvidiactl")
 HEADERS = {
@@ -48,7 +49,9 @@ def missing_packages() -> list:
 
 
 def main() -> object:
-    """Print what is missing and how to get it; the exit status says whether all is there."""
+    """Print what is missing and how to get it; the exit status says if all is there. --packages: only print those."""
+    if "--packages" in sys.argv:
+        return print(" ".join(missing_packages()))
     if not TESTED[0] <= sys.version_info[:2] <= TESTED[1]:
         return "Python {}.{} is not tested; use 3.10, 3.11 or 3.12: make PYTHON=python3.12 ...".format(
             *sys.version_info

@@ -82,11 +82,13 @@ class ArmListener:
 def told_of_qos(node: Node, topic: str) -> Any:
     """Event callbacks that say in the log why a publisher is not heard, and what to change."""
     from rclpy.event_handler import SubscriptionEventCallbacks
+    from rclpy.qos import qos_policy_name_from_kind
 
-    def incompatible(event: Any) -> None:
+    def refused(event: Any) -> None:
+        name, policy = node.resolve_topic_name(topic), qos_policy_name_from_kind(event.last_policy_kind)
         node.get_logger().error(
-            f"a publisher of {topic} offers another quality of service (policy {event.last_policy_kind}); "
-            "publish it reliable and volatile, or subscribe to it best effort"
+            f"a publisher of {name} is not heard: its QoS policy {policy} offers less than is asked for. "
+            f"Let it publish reliable and volatile, without a deadline; `ros2 topic info -v {name}` names it."
         )
 
-    return SubscriptionEventCallbacks(incompatible_qos=incompatible)
+    return SubscriptionEventCallbacks(incompatible_qos=refused)

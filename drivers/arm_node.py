@@ -6,7 +6,8 @@ Of each source (teleop goes before policy) it takes `<source>/target_pose` (geom
 that of the observation it came from) and `<source>/target_gripper` (sensor_msgs/JointState, one position, 0 closed to
 1 open). `<source>/arm` lets a source command and answers with the number of its lease, `<source>/release` and `stop`
 hold the arm for good, `homing/arm` takes it home. `arm_status` says at 10 Hz who commands, or why nobody does; see
-servo.py and gate.py for what is obeyed.
+servo.py and gate.py for what is obeyed. What is sent to whatever controller is told on `setpoint` (PoseStamped) and
+`setpoint_gripper` (JointState) too, stamped with the time of sending.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from drivers import robot_file
 from drivers.arm_listener import ArmListener, told_of_qos
 from drivers.controllers import Gripper, controller_for
 from drivers.gate import Gate, Ruling
-from drivers.messages import pose_of, stamp_of
+from drivers.messages import numbers_msg, pose_msg, pose_of, stamp_of
 from drivers.node_process import spin, split_ros_arguments, start_ros
 from drivers.robot_file import RobotFile
 from drivers.servo import HOMING, Servo
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 SOURCES = ("teleop", "policy")  # the first goes before
 STATUS, CHECKS = 0.1, 0.5  # periods [s]
+APART = (0.02, 0.1)  # measured pose and that of the measured joints, at most [m], [rad]
 LAST_TICKS = 1.0  # to come to rest in when it is shut down [s]
 
 
@@ -56,13 +58,14 @@ class ArmNode:
         self._heard = dict.fromkeys(SOURCES, -np.inf)  # when a source last said something, by the steady clock [s]
         self._logged = ""
         self.overruns: deque[float] = deque(maxlen=1000)  # how much later than due each tick came [s]
-        self._due = time.monotonic()
+        self._due, self.ticks = time.monotonic(), 0
         self._declare()
         self._offer_services()
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         node.create_timer(self.period, self.tick, clock=steady)
         node.create_timer(STATUS, self.publish_status, clock=steady)
         node.create_timer(CHECKS, self.check_graph, clock=steady)
+        node.get_logger().info("the arm holds until `<source>/arm` is called")  # the first line takes 0.1 s and more
 
     def now(self) -> float:
         """The time of the stamps [s]."""
@@ -71,6 +74,7 @@ class ArmNode:
     def tick(self) -> None:
         """One setpoint to the controller, or none where there is nothing to send."""
         steady, now = time.monotonic(), self.now()
+        self.ticks += 1
         self.overruns.append(max(steady - self._due, 0.0))
         self._due = max(self._due + self.period, steady)
         if not len(self.listener.readings):
@@ -81,23 +85,34 @@ class ArmNode:
         if ruling is not None and ruling.sent is not None:
             self.controller.send(ruling.sent, self.servo.gate.joints, state, now)
             self.gripper.send(ruling.sent.gripper, now)
+            self._tell(ruling.sent, now)
         if ruling is not None:
             self._log(ruling)
 
+    def _tell(self, sent: Target, now: float) -> None:
+        """The gripper first, so that both are there when the pose is."""
+        self._setpoint_gripper.publish(numbers_msg(now, ["gripper"], np.array([sent.gripper])))
+        self._setpoint.publish(pose_msg(now, self.robot.base_frame, sent.position, sent.turn))
+
     def _watch(self, steady: float) -> None:
-        """What no stamp can show, since the clock of the stamps may stand still: silence."""
+        """What no stamp shows: readings that cannot be used, and silence while the clock of the stamps stands still."""
         gate, age = self.servo.gate, self.robot.limits.age
         if gate.stopped:
             return
-        if steady - self.listener.heard > age:
-            gate.stop(f"the arm's state is silent for {steady - self.listener.heard:.2f} s. {self.listener.problem}")
+        if self.listener.problem:
+            gate.stop(self.listener.problem)
+        elif steady - self.listener.heard > age:
+            gate.stop(f"the arm's state is silent for {steady - self.listener.heard:.2f} s")
         elif self.servo.commanded and steady - self._heard[gate.holder] > age:
             gate.stop(f"'{gate.holder}' is silent for {steady - self._heard[gate.holder]:.2f} s")
 
     def _log(self, ruling: Ruling) -> None:
         """Each decision at debug level; what is new and not plain, for everyone."""
+        from rclpy.logging import LoggingSeverity
+
         log, text = self.node.get_logger(), f"{ruling.verdict}: {ruling.reason}"
-        log.debug(f"{text} raw={ruling.raw} sent={ruling.sent}")
+        if log.is_enabled_for(LoggingSeverity.DEBUG):  # the text takes longer than all else in a tick
+            log.debug(f"{text} raw={ruling.raw} sent={ruling.sent}")
         if ruling.verdict in ("rejected", "stopped") and text != self._logged:
             log.warning(text)
         self._logged = text
@@ -123,7 +138,7 @@ class ArmNode:
         try:
             if not len(self.listener.readings):
                 raise RobotRLError(f"the arm cannot be armed: {self.listener.problem}")
-            if wrong := self._wrong_graph():
+            if wrong := self._wrong_graph() or self._wrong_pose():
                 raise RobotRLError(f"the arm cannot be armed: {wrong}")
             silent = time.monotonic() - self._heard.get(source, -np.inf)
             if source == self.servo.gate.holder and self.servo.commanded and silent < self.robot.limits.age:
@@ -164,6 +179,11 @@ class ArmNode:
                 return f"{len(others)} publish on {name}: {', '.join(others)}; one of them has to go"
         return ""
 
+    def _wrong_pose(self) -> str:
+        if self._kinematics is None:
+            return ""
+        return self._kinematics.disagreement(self.listener.readings.last, *APART)
+
     def publish_status(self) -> None:
         """Who commands the arm, or why nobody does."""
         from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
@@ -174,7 +194,7 @@ class ArmNode:
         values = {
             "sees the arm": -0.1 < age < self.robot.limits.age, "holder": gate.holder, "lease": self.servo.leases,
             "rests": gate.rests, "at home": self.servo.is_home(self.now()),
-            "age of the state [s]": f"{age:.3f}", "tick p99 late [s]": f"{late:.4f}",
+            "age of the state [s]": f"{age:.3f}", "ticks": self.ticks, "tick p99 late [s]": f"{late:.4f}",
             **{verdict: gate.counts[verdict] for verdict in ("sent", "clipped", "rejected", "stopped")},
         }  # fmt: skip
         level = DiagnosticStatus.ERROR if gate.stopped else DiagnosticStatus.OK
@@ -214,13 +234,13 @@ class ArmNode:
         return SetParametersResult(successful=True)
 
     def _new_servo(self, scale: float) -> Servo:
-        robot, kinematics = self.robot, None
+        robot, self._kinematics = self.robot, None
         if robot.kinematics is not None:
             from drivers.kinematics import from_file
 
-            kinematics = from_file(robot.kinematics)
+            self._kinematics = from_file(robot.kinematics)
         limits = replace(robot.limits, speed=scale * robot.limits.speed, turn_speed=scale * robot.limits.turn_speed)
-        gate = Gate(limits, robot.arm_limits, self.period, kinematics)
+        gate = Gate(limits, robot.arm_limits, self.period, self._kinematics)
         return Servo(gate, 1.0 / robot.rate, SOURCES, np.array(robot.home) if robot.home else None)
 
     def _offer_services(self) -> None:
@@ -232,6 +252,8 @@ class ArmNode:
         node, self._beats = self.node, 0
         self._status = node.create_publisher(DiagnosticStatus, "arm_status", 1)
         self._diagnostics = node.create_publisher(DiagnosticArray, "diagnostics", 10)
+        self._setpoint = node.create_publisher(PoseStamped, "setpoint", 10)
+        self._setpoint_gripper = node.create_publisher(JointState, "setpoint_gripper", 10)
         for source in SOURCES:
             for topic, kind, take in (
                 ("target_pose", PoseStamped, self._take),

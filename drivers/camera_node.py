@@ -7,21 +7,17 @@ once a second, and at once when the camera's health changes.
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from drivers import robot_file
+from drivers.camera import LiveCamera
 from drivers.health import Level, StreamHealth, camera_limits
 from drivers.messages import image_msg, stamp_msg
-from drivers.opencv_camera import LiveCamera, OpencvCamera
+from drivers.node_process import room_for_pictures, spin, split_ros_arguments, start_ros
+from drivers.opencv_camera import OpencvCamera
 from drivers.realsense import RealSenseCamera
 from drivers.robot_file import CameraFile, RobotFile
 from robot_rl.types import RobotRLError
@@ -30,23 +26,6 @@ if TYPE_CHECKING:
     from diagnostic_msgs.msg import DiagnosticArray
     from rclpy.node import Node
 
-PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS")
-PROFILE = """<?xml version="1.0" encoding="UTF-8"?>
-<profiles xmlns="http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles">
-  <transport_descriptors>
-    <transport_descriptor>
-      <transport_id>memory</transport_id><type>SHM</type><segment_size>16777216</segment_size>
-    </transport_descriptor>
-    <transport_descriptor><transport_id>network</transport_id><type>UDPv4</type></transport_descriptor>
-  </transport_descriptors>
-  <participant profile_name="pictures" is_default_profile="true">
-    <rtps>
-      <userTransports><transport_id>memory</transport_id><transport_id>network</transport_id></userTransports>
-      <useBuiltinTransports>false</useBuiltinTransports>
-    </rtps>
-  </participant>
-</profiles>
-"""
 WATCH = 0.05  # between looks at the camera's health [s]
 REPORT = 1.0  # between reports of it when nothing changes [s]
 
@@ -134,73 +113,29 @@ def open_camera(name: str, file: CameraFile) -> LiveCamera:
     )
 
 
-@contextmanager
-def room_for_pictures() -> Iterator[None]:
-    """The first node made within gets shared memory of 16 MB from Fast DDS, unless the user has settings of their own.
-
-    The default, 0.5 MB, is less than one picture of 640 x 480: on a busy machine more than half of them are lost.
-    """
-    if any(name in os.environ for name in PROFILE_VARIABLES):
-        yield
-        return
-    with NamedTemporaryFile("w", suffix=".xml") as file:
-        file.write(PROFILE)
-        file.flush()
-        os.environ[PROFILE_VARIABLES[0]] = file.name
-        try:
-            yield
-        finally:
-            del os.environ[PROFILE_VARIABLES[0]]
-
-
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Publish until SIGINT or SIGTERM; 2 when that cannot begin."""
-    stop = Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    own, ros = split_ros_arguments(sys.argv[1:] if arguments is None else arguments)
+    asked_for = _parser().parse_args(own)
     try:
-        _run(stop)
+        file = _camera_of(robot_file.load(asked_for.robot), asked_for.camera)
+        asked = start_ros(ros)
+        camera = open_camera(asked_for.camera, file)
     except RobotRLError as error:
-        print(error, file=sys.stderr)
+        print(f"camera_node: {error}", file=sys.stderr)
         return 2
-    return 0
-
-
-def _run(stop: Event) -> None:
-    try:
-        import rclpy
-        from rclpy.signals import SignalHandlerOptions
-        from rclpy.utilities import remove_ros_args
-    except ImportError as error:
-        raise RobotRLError(f"this needs ROS 2: source its setup, or `pip install 'robot-rl[ros]'`: {error}") from error
-    arguments = _parser().parse_args(remove_ros_args(sys.argv)[1:])
-    file = _camera_of(robot_file.load(arguments.robot), arguments.camera)
-    camera = open_camera(arguments.camera, file)
-    try:
-        # Our own handlers: those of rclpy end the context, and a publish that is under way then fails.
-        rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
-        _spin(arguments.camera, file, camera, stop)
-    finally:
-        camera.close()
-        rclpy.try_shutdown()
-
-
-def _spin(name: str, file: CameraFile, camera: LiveCamera, stop: Event) -> None:
     import rclpy
-    from rclpy.executors import SingleThreadedExecutor
 
     with room_for_pictures():
-        node = rclpy.create_node(f"{name}_camera")
-    executor = SingleThreadedExecutor()
-    try:
-        CameraNode(node, name, file, camera)
-        executor.add_node(node)
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=WATCH)
-    finally:
+        node = rclpy.create_node(f"{asked_for.camera}_camera")
+    CameraNode(node, asked_for.camera, file, camera)
+
+    def closed() -> bool:
         camera.close()  # before the node, which its thread wakes
-        executor.shutdown()
-        node.destroy_node()
+        return True
+
+    spin(node, asked, closed)
+    return 0
 
 
 def _camera_of(robot: RobotFile, name: str) -> CameraFile:
@@ -232,4 +167,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

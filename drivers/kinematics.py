@@ -11,7 +11,8 @@ import mujoco
 import numpy as np
 
 from drivers.robot_file import KinematicsFile
-from robot_rl.types import RobotRLError
+from robot_rl.geometry import angle_between, unit_quat
+from robot_rl.types import ArmState, RobotRLError
 
 STEPS = 20  # of Gauss and Newton; a setpoint's neighbour takes two or three
 NEAR, NEAR_TURN = 1e-4, 1e-3  # a solution is so exact [m], [rad]
@@ -58,6 +59,20 @@ class MinkKinematics:
         body = self._configuration.get_transform_frame_to_world(self._frame, "body")
         pose = self._base_pose().inverse() @ body @ self._offset
         return pose.translation(), np.roll(pose.rotation().wxyz, -1)
+
+    def disagreement(self, state: ArmState, far: float, turned: float) -> str:
+        """How the measured pose is more than `far` [m] or `turned` [rad] from that of the measured joints; "": not."""
+        position, turn = self.pose(state.joints)
+        away = float(np.linalg.norm(position - state.position))
+        between = angle_between(turn, unit_quat(state.turn))
+        if away <= far and between <= turned:  # nan is not
+            return ""
+        return (
+            f"the measured pose is {away:.3f} m and {between:.2f} rad from that of the measured joints: "
+            f"{np.round(state.position, 3)} {np.round(state.turn, 3)}, and by the kinematics "
+            f"{np.round(position, 3)} {np.round(turn, 3)}. In the robot's file look at base_frame, and in kinematics "
+            "at base (turned or mirrored?), tool and offset (the driver's tool frame), and the joints' order"
+        )
 
     def solve(self, position: np.ndarray, turn: np.ndarray, joints: np.ndarray) -> np.ndarray | None:
         """Joints (n,) [rad] near `joints`, inside the model's ranges, that bring the tool there; None: not found."""

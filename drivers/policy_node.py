@@ -82,7 +82,7 @@ class PolicyRunner:
             self.error = str(error)
         finally:
             self.env.close()
-            self.finished = True
+            self.finished = not self._end.is_set()
 
 
 def build(runner: PolicyRunner) -> LifecycleNode:
@@ -123,10 +123,11 @@ def run(robot: RobotFile, load: Callable[[], Play], autostart: bool) -> str:
     node = build(runner)
     if autostart:
         node.trigger_configure()
+    if autostart and not runner.error:
         node.trigger_activate()
 
     def ended() -> bool:
-        over = asked() or runner.finished or bool(runner.error)
+        over = asked() or runner.finished or (autostart and bool(runner.error))
         if over:
             runner.close()
         return over

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from drivers.opencv_camera import BACK_OFF, LiveCamera
+from drivers.camera import BACK_OFF, LiveCamera
 from robot_rl.types import Frame, RobotRLError
 
 SILENCE = 3.0  # a camera that streams and shows nothing for so long is lost [s]; the first picture may take two

@@ -1,5 +1,7 @@
 """A robot's topics and services as what `RealEnv` needs: an arm, sensors, cameras, a clock, and how to begin.
 
+`RosStreams` is the part of it that only listens.
+
 Readings come in an executor's thread and are looked up in the loop's; nothing here waits for a message but `prepare`.
 """
 
@@ -14,7 +16,8 @@ import numpy as np
 
 from drivers.arm_listener import HISTORY, ArmListener, told_of_qos
 from drivers.messages import numbers_msg, pose_msg, stamp_of
-from drivers.real_env import SOURCE, Named, RealEnv
+from drivers.observer import Named, Observer
+from drivers.real_env import SOURCE, RealEnv
 from drivers.robot_file import RobotFile
 from drivers.sync import Stream
 from robot_rl.types import RobotRLError, Target
@@ -30,11 +33,14 @@ SETTLE = 0.2
 
 
 class RosClock:
-    """Implements `Clock` by the node's: the system's, or a simulator's with use_sim_time."""
+    """Implements `Clock` by the node's: the system's, or a simulator's with use_sim_time.
 
-    def __init__(self, node: Node) -> None:
-        self._clock = node.get_clock()
-        self._simulated = node.get_parameter("use_sim_time").value
+    A sleep ends early when `woken()`.
+    """
+
+    def __init__(self, node: Node, woken: Callable[[], bool] = lambda: False) -> None:
+        self._clock, self._woken = node.get_clock(), woken
+        self._longest = 0.005 if node.get_parameter("use_sim_time").value else 0.05
 
     def now(self) -> float:
         """[s]"""
@@ -42,21 +48,21 @@ class RosClock:
 
     def sleep_until(self, moment: float) -> None:
         """Sleeps; a clock that stands still is looked at again every 5 ms."""
-        while (left := moment - self.now()) > 0:
-            time.sleep(min(left, 0.005) if self._simulated else left)
+        while (left := moment - self.now()) > 0 and not self._woken():
+            time.sleep(min(left, self._longest))
 
 
 class RosArm:
     """Implements `Arm`: publishes to the arm node, and reads the robot's own topics."""
 
-    def __init__(self, node: Node, robot: RobotFile) -> None:
+    def __init__(self, node: Node, robot: RobotFile, listener: ArmListener) -> None:
         from diagnostic_msgs.msg import DiagnosticStatus
         from geometry_msgs.msg import PoseStamped
         from sensor_msgs.msg import JointState
         from std_srvs.srv import Trigger
 
-        self._node, self._frame, self.listener = node, robot.base_frame, ArmListener(node, robot)
-        self.readings = self.listener.readings
+        self._node, self._frame, self.listener = node, robot.base_frame, listener
+        self.readings = listener.readings
         self.stopped, self.status = "its node says nothing", dict[str, str]()
         self._status_at, self._lease = -np.inf, ""
         self._pose = node.create_publisher(PoseStamped, f"{SOURCE}/target_pose", 1)
@@ -104,23 +110,67 @@ class RosArm:
         self._status_at = time.monotonic()
 
 
-class RosRobot:
-    """All streams of a robot's file; `env` makes the world of it. An executor of its own spins in a thread."""
+class RosStreams:
+    """What a robot's topics say, as streams; it publishes nothing."""
 
     def __init__(self, node: Node, robot: RobotFile) -> None:
-        self.node, self.robot = node, robot
-        self.clock, self.arm = RosClock(node), RosArm(node, robot)
-        self.sensors: dict[str, Stream[Named]] = {"joint_states": self.arm.listener.numbers}
+        self.node, self.robot, self.listener = node, robot, ArmListener(node, robot)
+        self.sensors: dict[str, Stream[Named]] = {"joint_states": self.listener.numbers}
         self.cameras: dict[str, Stream[np.ndarray]] = {}
-        self._success = False
+        self.success = False  # what a simulated world said last
         self._subscribe()
+
+    @property
+    def used(self) -> dict[str, Stream[Named]]:
+        """The sensors that the robot's state is made of."""
+        names = {g.source for g in self.robot.state} - {"position", "rot6d", "joints"}
+        return {name: self.sensors[name] for name in names}
+
+    def observer(self) -> Observer:
+        """The streams as observations."""
+        return Observer(self.robot, self.listener.readings, self.used, self.cameras)
+
+    def _subscribe(self) -> None:
+        from rclpy.qos import qos_profile_sensor_data
+        from sensor_msgs.msg import Image, JointState
+        from std_msgs.msg import Bool
+
+        for name, sensor in self.robot.sensors.items():
+            numbers: Stream[Named] = Stream(name, HISTORY, sensor.latency)
+            self.sensors[name] = numbers
+            self._listen(JointState, sensor.topic, _numbers_into(numbers), qos_profile_sensor_data)
+        for name, camera in self.robot.cameras.items():
+            if camera.observed:
+                pictures: Stream[np.ndarray] = Stream(name, 8, camera.latency)
+                self.cameras[name] = pictures
+                self._listen(Image, camera.topic, _pictures_into(pictures, self.node), qos_profile_sensor_data)
+        self.node.create_subscription(Bool, "world/success", self._take_success, 10)
+
+    def _listen(self, kind: Any, topic: str, take: Callable[[Any], None], qos: Any) -> None:
+        self.node.create_subscription(kind, topic, take, qos, event_callbacks=told_of_qos(self.node, topic))
+
+    def _take_success(self, message: Any) -> None:
+        self.success = message.data
+
+
+class RosRobot:
+    """A robot that is driven; `env` makes the world of it. Somebody spins its node in another thread."""
+
+    def __init__(self, node: Node, robot: RobotFile) -> None:
+        from rcl_interfaces.srv import SetParameters
+        from std_srvs.srv import Trigger
+
+        self.node, self.robot, self.streams = node, robot, RosStreams(node, robot)
+        self.clock, self.arm = RosClock(node), RosArm(node, robot, self.streams.listener)
+        self._reset = node.create_client(Trigger, "world/reset")
+        self._seeds = node.create_client(SetParameters, "sim_robot/set_parameters")
 
     def env(self, human: Callable[[], np.ndarray | None] = lambda: None) -> RealEnv:
         """The robot as an `Env`, judged by `world/success`."""
-        used = {g.source for g in self.robot.state} - {"position", "rot6d", "joints"}
+        streams = self.streams
         return RealEnv(
-            self.robot, self.arm, self.clock, prepare=self.prepare, judge=lambda: self._success, human=human,
-            sensors={name: self.sensors[name] for name in used}, cameras=self.cameras,
+            self.robot, self.arm, self.clock, prepare=self.prepare, judge=lambda: streams.success, human=human,
+            sensors=streams.used, cameras=streams.cameras,
         )  # fmt: skip
 
     def prepare(self, seed: int | None) -> None:
@@ -134,7 +184,7 @@ class RosRobot:
             self.arm.await_status(lambda: self.arm.status["at home"] == "True", WAY_HOME, "come home")
         self.arm.take()
         self.arm.await_status(lambda: not self.arm.stopped, ANSWER, "obey")
-        self._success = False
+        self.streams.success = False
 
     def _reset_world(self, seed: int | None) -> None:
         from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
@@ -145,33 +195,6 @@ class RosRobot:
         call(self._reset)
         time.sleep(SETTLE)  # the arm's node shall not begin from a reading of before
 
-    def _subscribe(self) -> None:
-        from rcl_interfaces.srv import SetParameters
-        from rclpy.qos import qos_profile_sensor_data
-        from sensor_msgs.msg import Image, JointState
-        from std_msgs.msg import Bool
-        from std_srvs.srv import Trigger
-
-        node, robot = self.node, self.robot
-        for name, sensor in robot.sensors.items():
-            numbers: Stream[Named] = Stream(name, HISTORY, sensor.latency)
-            self.sensors[name] = numbers
-            self._listen(JointState, sensor.topic, _numbers_into(numbers), qos_profile_sensor_data)
-        for name, camera in robot.cameras.items():
-            if camera.observed:
-                pictures: Stream[np.ndarray] = Stream(name, 8, camera.latency)
-                self.cameras[name] = pictures
-                self._listen(Image, camera.topic, _pictures_into(pictures), qos_profile_sensor_data)
-        self._reset = node.create_client(Trigger, "world/reset")
-        self._seeds = node.create_client(SetParameters, "sim_robot/set_parameters")
-        node.create_subscription(Bool, "world/success", self._take_success, 10)
-
-    def _listen(self, kind: Any, topic: str, take: Callable[[Any], None], qos: Any) -> None:
-        self.node.create_subscription(kind, topic, take, qos, event_callbacks=told_of_qos(self.node, topic))
-
-    def _take_success(self, message: Any) -> None:
-        self._success = message.data
-
 
 def _numbers_into(stream: Stream[Named]) -> Callable[[Any], None]:
     def take(message: Any) -> None:
@@ -180,11 +203,15 @@ def _numbers_into(stream: Stream[Named]) -> Callable[[Any], None]:
     return take
 
 
-def _pictures_into(stream: Stream[np.ndarray]) -> Callable[[Any], None]:
+def _pictures_into(stream: Stream[np.ndarray], node: Node) -> Callable[[Any], None]:
     from drivers.messages import frame_of
 
     def take(message: Any) -> None:
-        frame = frame_of(message)
+        try:
+            frame = frame_of(message)
+        except RobotRLError as error:  # raised here it would end the thread that spins, and with it all streams
+            node.get_logger().error(f"{stream.name}: {error}", throttle_duration_sec=1.0)
+            return
         stream.add(frame.stamp, frame.image)
 
     return take
@@ -220,3 +247,17 @@ def spin_in_thread(node: Node) -> Callable[[], None]:
         thread.join()
 
     return end
+
+
+def connect(robot: RobotFile) -> RealEnv:
+    """The robot as an `Env` of this process, from now on until it ends."""
+    import atexit
+
+    import rclpy
+    from rclpy.signals import SignalHandlerOptions
+
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    node = rclpy.create_node("practice")
+    atexit.register(rclpy.try_shutdown)
+    atexit.register(spin_in_thread(node))  # called before it
+    return RosRobot(node, robot).env()

@@ -8,12 +8,13 @@ Beside that, what only a simulator can: `world/reset` (std_srvs/Trigger) starts 
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from drivers.messages import numbers_msg, pose_msg, pose_of, stamp_msg
-from drivers.node_process import spin, start_ros
+from drivers.node_process import room_for_pictures, spin, start_ros
 from drivers.robot_file import RobotFile
 from robot_rl.types import ArmState, RobotRLError
 
@@ -167,7 +168,9 @@ def run(robot: RobotFile, world: World, seed: int) -> None:
     import rclpy
 
     asked = start_ros()
-    node = rclpy.create_node("sim_robot")
+    shows = any(camera.device.startswith("sim:") for camera in robot.cameras.values())
+    with room_for_pictures() if shows else nullcontext():
+        node = rclpy.create_node("sim_robot")
     SimRobotNode(node, robot, world, seed)
     spin(node, asked)
     world.close()

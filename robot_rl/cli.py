@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import arg, subcommand
 
-from drivers import policy_node, robot_file, sim_robot_node
+from drivers import check_listener, policy_node, robot_file, ros_robot, sim_robot_node
 from drivers.node_process import split_ros_arguments
 from policies import checkpoint
+from policies import device as devices
 from policies.diffusion import DiffusionConfig
 from policies.flow import FlowConfig
 from policies.mlp import MlpConfig
@@ -40,7 +41,7 @@ from robot_rl.pretrain import PretrainConfig
 from robot_rl.promote import play_and_promote
 from robot_rl.realtime import RealtimeConfig
 from robot_rl.refine import RefineConfig
-from robot_rl.types import Agent, RobotRLError, Spec
+from robot_rl.types import Agent, Env, RobotRLError, Spec
 from sim import worlds
 from sim.human import HumanConfig
 from sim.robosuite_env import RobosuiteEnv
@@ -243,6 +244,7 @@ def refine(
     config: Annotated[RefineConfig, Flat] = RefineConfig(),
     human: HumanConfig = HumanConfig(),
     role: Literal["both", "actor", "learner"] = "both",
+    robot: Path | None = None,
     evaluate: int = 100,
     videos: int = 3,
     workers: int = 2,
@@ -260,6 +262,7 @@ def refine(
         config: how to practise
         human: who watches practice, and helps
         role: play and learn in turn; or only play, or only learn, with another process in the same folder
+        robot: practise on the robot of this YAML file, or on its simulated stand-in, instead of in the base's world
         evaluate: start states on which base and refined are compared at the end; 0: none
         videos: of those, how many to film side by side
         workers: processes that play them
@@ -267,7 +270,7 @@ def refine(
     world = worlds.of_spec(checkpoint.load(policy).spec)
     about = {"agent": agent, "policy": str(policy.resolve()), "human": human}
     make_agent = partial(_fresh_agent, agent, policy)
-    practice = WatchedConfig(world, human).build
+    practice = WatchedConfig(world, human).build if robot is None else partial(_practice_on, robot, policy)
     if role == "actor":
         apart.act(out, demos, practice, make_agent, config, about)
         return
@@ -373,6 +376,19 @@ def simulate(robot: Path, seed: int = 0) -> None:
     sim_robot_node.run(file, RobotWorld(world), seed)
 
 
+def check(robot: Path, seconds: float = 5.0) -> None:
+    """Listen to all topics of a robot before anything moves, and say what is wrong and how to mend it; 1: not ready.
+
+    Args:
+        robot: the robot's YAML file
+        seconds: to listen for [s]
+    """
+    text, ready = check_listener.run(robot_file.load(robot), seconds)
+    print(text)
+    if not ready:
+        raise SystemExit(1)
+
+
 def deploy(
     robot: Path,
     agent: Path,
@@ -380,6 +396,7 @@ def deploy(
     episodes: int = 1,
     seed: int | None = None,
     execute: int | None = None,
+    device: str = "cpu",
     out: Path | None = None,
     autostart: bool = True,
 ) -> None:
@@ -392,13 +409,29 @@ def deploy(
         episodes: to play; 0: until it is stopped
         seed: of the first start, where the world is simulated, and of the noise; further ones count on
         execute: actions of each chunk that a bare policy executes; 8 where not given
+        device: where the policy samples: cpu, cuda, cuda:1
         out: store for the episodes
         autostart: configure and activate by itself; else the lifecycle's services do
     """
     file = robot_file.load(robot)
     plan = deploying.Plan(agent, config, episodes, seed, execute, out)
-    if error := policy_node.run(file, partial(deploying.load, plan, file.spec(), checkpoints.load_agent), autostart):
+    if error := policy_node.run(
+        file, partial(deploying.load, plan, file.spec(), partial(_agent_on, device)), autostart
+    ):
         raise RobotRLError(error)
+
+
+def _practice_on(robot: Path, policy: Path) -> Env:
+    file = robot_file.load(robot)
+    checkpoint.load(policy).spec.require(file.spec(), f"the base {policy}", f"the robot {robot}", state_only=True)
+    return ros_robot.connect(file)
+
+
+def _agent_on(device: str, path: Path, execute: int | None) -> Agent:
+    agent: Agent = checkpoints.load_agent(path, execute)
+    for policy in {id(p): p for p in (agent.policy, getattr(agent, "base", agent).policy)}.values():
+        devices.move(policy, device)
+    return agent
 
 
 def _spec(world: WorldConfig) -> Spec:
@@ -422,6 +455,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "distil": distil,
     "evaluate": evaluate,
     "simulate": simulate,
+    "check": check,
     "deploy": deploy,
 }
 

@@ -16,7 +16,7 @@ from robot_rl.rollout import rollout
 from robot_rl.statistics import wilson
 from robot_rl.types import Env, Episode, Obs, Spec
 
-WARM_UP = 3  # decisions before the arm is there, so that the first one of an episode takes no longer than others
+WARM_UP = 60  # ticks
 
 
 class Robot(Env, Protocol):
@@ -44,9 +44,7 @@ def load(plan: Plan, spec: Spec, load_agent: Callable[..., Any]) -> Callable[[Ro
     agent = load_agent(plan.agent, plan.execute)
     agent.policy.spec.require(spec, f"the checkpoint {plan.agent}", "the robot's file", state_only=True)
     store = None if plan.out is None else EpisodeStore.create(plan.out, spec)
-    for _ in range(WARM_UP):
-        agent.reset(0)
-        agent.decide(_nothing(spec, agent.n_obs), explore=False)
+    _warm_up(agent, plan.config)
 
     def play(env: Robot, ended: Callable[[], bool]) -> None:
         player = Realtime(agent, plan.config)
@@ -56,6 +54,16 @@ def load(plan: Plan, spec: Spec, load_agent: Callable[..., Any]) -> Callable[[Ro
             player.close()
 
     return play
+
+
+def _warm_up(agent: Any, config: RealtimeConfig) -> None:
+    """Play to nobody: what is first used while the arm waits would come late."""
+    player, spec = Realtime(agent, config), agent.policy.spec
+    player.reset(0)
+    for tick in range(WARM_UP):
+        player.decide(_nothing(spec, agent.n_obs, tick / spec.rate), explore=False)
+        time.sleep(0.1 / spec.rate)
+    player.close()
 
 
 def _play(plan: Plan, env: Robot, player: Realtime, store: EpisodeStore | None, ended: Callable[[], bool]) -> None:
@@ -85,10 +93,10 @@ def _in_words(numbers: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.3g}" for name, value in numbers.items())
 
 
-def _nothing(spec: Spec, n_obs: int) -> Obs:
+def _nothing(spec: Spec, n_obs: int, stamp: float) -> Obs:
     """A history in the middle of all ranges."""
     middle = np.array([(c.low + c.high) / 2 for c in spec.state], np.float32)
-    obs: Obs = {"state": np.tile(middle, (n_obs, 1)), "stamp/state": np.zeros(n_obs)}
+    obs: Obs = {"state": np.tile(middle, (n_obs, 1)), "stamp/state": np.full(n_obs, stamp)}
     for camera in spec.cameras:
         obs[f"image/{camera.name}"] = np.zeros((n_obs, camera.height, camera.width, 3), np.uint8)
     return obs

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from drivers import opencv_camera, realsense
+from drivers.camera import LiveCamera
 from drivers.messages import frame_of, image_msg, stamp_msg, stamp_of
 from drivers.opencv_camera import OpencvCamera
 from drivers.realsense import RealSenseCamera
@@ -227,7 +228,7 @@ def test_fault_f10_a_lost_camera_is_looked_for_with_back_off_until_it_is_there_a
             raise RobotRLError("not there")
         return Flaky(log)
 
-    camera = opencv_camera.LiveCamera(open_device, (0.02, 0.08))
+    camera = LiveCamera(open_device, (0.02, 0.08))
     wait_until(lambda: camera.reconnects >= 2)
     camera.close()
     gaps = np.diff(tries[:6])
@@ -240,7 +241,7 @@ def test_a_device_that_is_missing_at_the_start_is_an_error_at_once():
         raise RobotRLError("not there")
 
     with pytest.raises(RobotRLError, match="not there"):
-        opencv_camera.LiveCamera(open_device)
+        LiveCamera(open_device)
 
 
 @pytest.mark.parametrize("encoding", ["rgb8", "bgr8"])

@@ -177,6 +177,19 @@ def test_an_action_that_is_no_number_moves_nothing():
     assert bench.time == before
 
 
+def test_fault_f03_a_state_that_is_no_number_is_named_and_the_arm_held():
+    bench = Bench()
+    env = bench.env()
+    env.reset(0)
+    env.step(REST)
+    bench.tracker.add(bench.time + 1e-3, {"cube_x": np.nan})
+    bench.silent = {"tracker"}
+    with pytest.raises(RobotRLError, match="cube.* no finite number"):
+        env.step(REST)
+    env.close()
+    assert bench.stopped
+
+
 def test_without_turns_the_hand_keeps_its_rotation():
     bench = Bench(replace(ROBOT, turn=0.0))
     env = bench.env()

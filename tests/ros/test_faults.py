@@ -199,7 +199,7 @@ def test_fault_f12_another_quality_of_service_is_told_with_the_fix(rig, arm_node
     from rclpy.qos import qos_profile_sensor_data
 
     rig.node.create_publisher(PoseStamped, "teleop/target_pose", qos_profile_sensor_data)
-    rig.until(lambda: "publish it reliable" in arm_node.log.read_text(), 2, "told within 2 s")
+    rig.until(lambda: "Let it publish reliable" in arm_node.log.read_text(), 2, "told within 2 s")
 
 
 @pytest.mark.parametrize("topic", ["target_pose", "policy/target_pose"])

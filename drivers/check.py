@@ -1,0 +1,261 @@
+"""Is a robot ready? What was heard on its topics, judged before anything moves, and how to mend what is wrong.
+
+`check_listener.py` listens; here nothing needs ROS. A problem is an ERROR, a remark a WARN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from drivers.gate import Gate
+from drivers.health import Level, StreamHealth
+from drivers.robot_file import REACH, RobotFile
+from robot_rl.types import ArmState, RobotRLError
+
+if TYPE_CHECKING:
+    from drivers.kinematics import MinkKinematics
+
+FAR, TURNED = 0.01, 0.05  # measured pose and forward kinematics may differ so much [m], [rad]
+BEYOND = 0.5  # joints that are farther outside their limits are in another unit [rad]
+NAMED = 6  # topics at most, where one is missing
+KINDS = {
+    "cartesian_impedance": "geometry_msgs/msg/PoseStamped",
+    "joint_trajectory": "trajectory_msgs/msg/JointTrajectory",
+    "forward_command": "std_msgs/msg/Float64MultiArray",
+    "servo_twist": "geometry_msgs/msg/TwistStamped",
+}
+Finding = tuple[Level, str]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A publisher or a subscriber: the node's name with its namespace, and the type of the messages."""
+
+    node: str
+    kind: str
+
+
+Endpoints = Mapping[str, list[Endpoint]]  # by topic
+
+
+@dataclass
+class Heard:
+    """One stream of the robot's file, called by its key there, as far as it was heard."""
+
+    name: str
+    topic: str
+    """with its namespace"""
+    kind: str
+    health: StreamHealth
+    ages: list[float] = field(default_factory=list)
+    """of each reading when it came [s]"""
+    numbers: dict[str, float] = field(default_factory=dict)
+    """of the last message that names its numbers"""
+    wrong: str = ""
+    """why its messages cannot be read"""
+
+    def add(self, stamp: float, now: float, steady: float, number: int | None, image: np.ndarray | None = None) -> None:
+        """A reading of the moment `stamp` came at `now`, by the steady clock at `steady` [s]; see `StreamHealth`."""
+        self.ages.append(now - stamp)
+        self.health.add(stamp, steady, number=number, image=image)
+
+    @property
+    def age(self) -> float:
+        """The median [s]; nan where nothing came."""
+        return float(np.median(self.ages)) if self.ages else np.nan
+
+    def verdict(self, steady: float) -> Finding:
+        """Of `StreamHealth`, as if the last reading had come as late as they usually do."""
+        if self.wrong:
+            return Level.ERROR, self.wrong
+        return self.health.verdict(self.age - self.health.age(0.0) if self.ages else 0.0, steady)
+
+
+@dataclass
+class Measured:
+    """The last that came of the arm; None: nothing did."""
+
+    joints: dict[str, float] = field(default_factory=dict)
+    frame: str = ""
+    position: np.ndarray | None = None  # (3,) [m]
+    turn: np.ndarray | None = None  # (4,) xyzw
+    wrench: np.ndarray | None = None  # (6,) [N], [Nm]
+    arm_node: str | None = None  # what it says, "": all is well
+
+
+def table(streams: Iterable[Heard], steady: float) -> str:
+    """A line a stream."""
+    rows = [("stream", "topic", "rate [Hz]", "age [ms]", "jitter [ms]", "drops", "frozen", "verdict")]
+    for heard in streams:
+        health, (level, text) = heard.health, heard.verdict(steady)
+        numbers = [f"{health.rate:.1f}", f"{1000 * heard.age:.0f}", f"{1000 * health.jitter:.1f}", f"{health.drops}"]
+        still = "-" if not heard.kind.endswith("Image") else "YES" if "frozen" in text else "no"
+        shown = numbers if heard.ages else ["-"] * 4
+        verdict = "ok" if level == Level.OK else f"{level.name}: {text}"
+        rows.append((heard.name, heard.topic, shown[0], shown[1], shown[2], shown[3], still, verdict))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def in_words(findings: list[Finding]) -> str:
+    """All remarks, all problems, and the verdict."""
+    problems = [text for level, text in findings if level > Level.WARN]
+    remarks = [text for level, text in findings if level == Level.WARN]
+    lines = [*(f"remark: {text}" for text in remarks), *(f"PROBLEM: {text}" for text in problems)]
+    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+    return "\n".join([*lines, f"not ready: {count}" if problems else "ready"])
+
+
+def streams_wrong(streams: list[Heard], published: Endpoints, steady: float) -> Iterator[Finding]:
+    """What is missing, late, slow, frozen, or published twice."""
+    yield from _clocks_wrong([heard for heard in streams if heard.ages])
+    for heard in streams:
+        names = [e.node for e in published.get(heard.topic, [])]
+        if not heard.ages and not heard.wrong:
+            remedy = f"or let `{heard.name}` of the robot's file say what it is called"
+            yield Level.ERROR, f"{heard.name}: {absent(heard.topic, heard.kind, published, 'publishes', remedy)}"
+        elif names[1:]:
+            yield Level.ERROR, f"{len(names)} publish on {heard.topic}: {', '.join(names)}; one of them has to go"
+        elif not _is_off(heard):
+            level, text = heard.verdict(steady)
+            if level != Level.OK:
+                yield level, f"{heard.name}: {text} ({heard.topic})"
+
+
+def absent(topic: str, kind: str, there: Endpoints, does: str, remedy: str) -> str:
+    """Why nobody `does` `topic`, and what is there instead: the same type, or a name like it; then the `remedy`."""
+    if others := there.get(topic):
+        kinds = sorted({e.kind for e in others} - {kind})
+        nodes = ", ".join(e.node for e in others)
+        if kinds:
+            return f"{topic} is {', '.join(kinds)} by {nodes}, and must be {kind}"
+        return f"{nodes} {does} {topic}, and nothing comes: is the hardware on and active? Is a firewall between?"
+    alike = [t for t, ends in there.items() if any(e.kind == kind for e in ends)]
+    close = get_close_matches(topic, there, NAMED)
+    found = sorted([*alike, *(t for t in close if t not in alike)], key=lambda t: not t.endswith(topic))
+    problem = f"nobody {does} {topic} ({kind})"
+    if not found:
+        return f"{problem}, nor anything like it: is the robot's driver running, with this ROS_DOMAIN_ID?"
+    listed = ", ".join(f"{t} ({there[t][0].kind} by {there[t][0].node})" for t in found[:NAMED])
+    spaces = [t.removesuffix(topic) for t in found if t.endswith(topic)]
+    if spaces:
+        remedy = f"for that namespace say `--ros-args -r __ns:={spaces[0]}`, and to ros2 launch namespace:={spaces[0]}"
+    return f"{problem}; there is {listed}; {remedy}"
+
+
+def arm_wrong(robot: RobotFile, measured: Measured, kinematics: MinkKinematics | None) -> Iterator[Finding]:
+    """What forbids moving from where the arm was measured: frame, names, units, limits, and its kinematics."""
+    units = [*_joints_wrong(robot, measured), *_pose_wrong(robot, measured)]
+    yield from units
+    if not (measured.joints and measured.position is not None and measured.turn is not None):
+        return
+    if any(level == Level.ERROR for level, _ in units):
+        return  # what follows would be wrong for the same reason
+    state = _state(robot, measured)
+    try:
+        Gate(robot.limits, robot.arm_limits, 1.0 / robot.servo_rate).arm(state, "check")
+    except RobotRLError as error:
+        yield Level.ERROR, str(error)
+    if kinematics is None:
+        yield Level.WARN, "the robot's file has no `kinematics`: whether its pose and its joints agree is not checked"
+    elif abs(np.linalg.norm(state.turn) - 1) < 1e-3 and (wrong := kinematics.disagreement(state, FAR, TURNED)):
+        yield Level.ERROR, wrong  # a quaternion of another length has no pose, and the gate has just said so
+
+
+def names_wrong(robot: RobotFile, streams: list[Heard]) -> Iterator[Finding]:
+    """Numbers of the policies' state that no message brings."""
+    numbers = {heard.name.removeprefix("sensors."): heard for heard in streams if heard.numbers}
+    for group in robot.state:
+        if (heard := numbers.get(group.source)) is None:
+            continue
+        known = {*heard.numbers, *robot.joints, robot.gripper.joint}  # of these two arm_wrong tells
+        if missing := [name for name in group.names or group.channels if name not in known]:
+            yield Level.ERROR, f"{heard.topic} lacks {', '.join(missing)}; it has {', '.join(heard.numbers)}"
+
+
+def commands_wrong(robot: RobotFile, topics: tuple[str, str], published: Endpoints, heard: Endpoints) -> Iterator[str]:
+    """Whether the controller's and the gripper's topic, both with namespace, have a listener and nobody else's word."""
+    for topic, kind in zip(topics, (KINDS[robot.controller.profile], KINDS["forward_command"]), strict=True):
+        if not any(e.kind == kind for e in heard.get(topic, [])):
+            yield absent(topic, kind, heard, "listens on", "is the controller active (ros2 control list_controllers)?")
+        nodes = [e.node for e in published.get(topic, [])]
+        if any(not node.endswith("/arm_node") for node in nodes) or nodes[1:]:
+            yield f"{', '.join(nodes)} command {topic}: only one arm_node may; what else does has to go"
+
+
+def _clocks_wrong(streams: list[Heard]) -> Iterator[Finding]:
+    """One finding for all streams whose stamps are off."""
+    off = [heard for heard in streams if _is_off(heard)]
+    if bare := [heard.name for heard in off if heard.age > 1e9]:
+        yield Level.ERROR, f"{', '.join(bare)}: no stamps; let the driver fill header.stamp when it acquires them"
+    if off := [heard for heard in off if heard.age <= 1e9]:
+        names, age = ", ".join(heard.name for heard in off), float(np.median([heard.age for heard in off]))
+        when = f"{age:.2f} s old" if age > 0 else f"{-age:.2f} s in the future"
+        slow = "; where they agree, what publishes is that slow" if age > 0 else ""
+        clocks = f"the clocks differ by about {abs(age):.2f} s: run chrony (ntp) on both computers"
+        yield Level.ERROR, f"{names}: stamped {when} when they come: {clocks}, or use_sim_time with a simulator{slow}"
+
+
+def _is_off(heard: Heard) -> bool:
+    return heard.age < -heard.health.limits.ahead or heard.age > heard.health.limits.stop_age
+
+
+def _joints_wrong(robot: RobotFile, measured: Measured) -> Iterator[Finding]:
+    if not measured.joints:
+        return
+    has, fingers = ", ".join(measured.joints), robot.gripper
+    if missing := [name for name in (*robot.joints, fingers.joint) if name not in measured.joints]:
+        yield Level.ERROR, f"{robot.joint_states} lacks {', '.join(missing)}; it has {has}: mend the robot's file"
+        return
+    if [name for name in measured.joints if name in robot.joints] != list(robot.joints):
+        yield Level.WARN, f"{robot.joint_states} has another order, {has}: they are told apart by their names"
+    opening = _opening(robot, measured)
+    if not -0.2 < opening < 1.2:
+        at = measured.joints[fingers.joint]
+        yield Level.ERROR, f"{fingers.joint} is at {at:g}, and closed is {fingers.closed:g}, open {fingers.open:g}"
+    yield from _limits_wrong(robot, np.array([measured.joints[name] for name in robot.joints]))
+
+
+def _limits_wrong(robot: RobotFile, joints: np.ndarray) -> Iterator[Finding]:
+    low, high, margin = np.array(robot.arm_limits.low), np.array(robot.arm_limits.high), robot.limits.joint_margin
+    beyond = np.maximum(low - joints, joints - high)
+    said = {
+        name: f"{name} is at {q:.3f}, of {a:.3f} to {b:.3f}"
+        for name, q, a, b in zip(robot.joints, joints, low, high, strict=True)
+    }
+    outside = "; ".join(said[name] for name, far in zip(robot.joints, beyond, strict=True) if not far <= 0)
+    close = "; ".join(said[name] for name, far in zip(robot.joints, beyond, strict=True) if -margin < far <= 0)
+    would_fit = ((low <= np.radians(joints)) & (np.radians(joints) <= high)).all()
+    if beyond.max() > BEYOND and would_fit:
+        yield Level.ERROR, f"the joints are in degrees: {outside}; joint states are in radians"
+    elif outside:
+        yield Level.ERROR, f"outside the limits of {robot.arm} [rad]: {outside}: is it that arm, in that order?"
+    if close:
+        yield Level.WARN, f"within {margin:g} rad of the end: {close}; move it by hand"
+
+
+def _pose_wrong(robot: RobotFile, measured: Measured) -> Iterator[Finding]:
+    if measured.position is None:
+        return
+    if measured.frame != robot.base_frame:
+        frames = f"in the frame '{measured.frame}', the robot's file says base_frame '{robot.base_frame}'"
+        yield Level.ERROR, f"{robot.pose} is {frames}: change that, or what the driver publishes"
+    if (far := float(np.abs(measured.position).max())) > REACH:
+        yield Level.ERROR, f"{robot.pose} is {far:g} m away: are those millimetres? Poses are in metres"
+
+
+def _state(robot: RobotFile, measured: Measured) -> ArmState:
+    assert measured.position is not None and measured.turn is not None
+    joints = np.array([measured.joints[name] for name in robot.joints])
+    wrench = np.zeros(6) if measured.wrench is None else measured.wrench
+    return ArmState(0.0, measured.position, measured.turn, joints, _opening(robot, measured), wrench)
+
+
+def _opening(robot: RobotFile, measured: Measured) -> float:
+    fingers = robot.gripper
+    return (measured.joints[fingers.joint] - fingers.closed) / (fingers.open - fingers.closed)

@@ -1,0 +1,237 @@
+"""Listens to all topics of a robot for a few seconds, and to who else is there; check.py judges. Publishes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from drivers import check
+from drivers.arm_node import SOURCES
+from drivers.check import Endpoint, Finding, Heard, Measured
+from drivers.health import HealthLimits, Level, StreamHealth, camera_limits
+from drivers.messages import frame_of, pose_of, stamp_of
+from drivers.node_process import LOOK, room_for_pictures, start_ros
+from drivers.robot_file import CameraFile, RobotFile
+from robot_rl.types import RobotRLError
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+DEPTH = 50  # of the queues: what is lost shall have been lost on the way
+DISCOVERY = 5.0  # nodes that are there may take so long to find one another [s]
+OURS = ("/rosout", "/parameter_events")  # every node's
+
+
+class CheckListener:
+    """Subscribes to each stream of the robot's file; whoever spins `node` fills it."""
+
+    def __init__(self, node: Node, robot: RobotFile, seconds: float) -> None:
+        from diagnostic_msgs.msg import DiagnosticStatus
+        from geometry_msgs.msg import PoseStamped, WrenchStamped
+        from sensor_msgs.msg import Image, JointState
+
+        self.node, self.robot, self._seconds = node, robot, seconds
+        self.streams: list[Heard] = []
+        self.measured = Measured()
+        age = robot.limits.age
+        arm = HealthLimits(robot.servo_rate, age / 2, age, ahead=robot.limits.ahead, frozen=inf)
+        self._hear("joint_states", JointState, robot.joint_states, arm, self._take_joints)
+        self._hear("pose", PoseStamped, robot.pose, arm, self._take_pose)
+        if robot.wrench:
+            self._hear("wrench", WrenchStamped, robot.wrench, arm, self._take_wrench)
+        for name, sensor in robot.sensors.items():
+            limits = replace(arm, rate=robot.rate)
+            self._hear(f"sensors.{name}", JointState, sensor.topic, limits, _take_numbers)
+        for name, camera in robot.cameras.items():
+            self._hear(f"cameras.{name}", Image, camera.topic, _camera_limits(camera), _take_picture(camera))
+        node.create_subscription(DiagnosticStatus, "arm_status", self._take_status, 1)
+
+    def now(self) -> float:
+        """The time of the stamps [s]."""
+        return self.node.get_clock().now().nanoseconds * 1e-9
+
+    @property
+    def hears_all(self) -> bool:
+        """Whether each stream has said something."""
+        return all(heard.ages or heard.wrong for heard in self.streams)
+
+    def _hear(
+        self, name: str, kind: Any, topic: str, limits: HealthLimits, take: Callable[[Heard, Any], np.ndarray | None]
+    ) -> None:
+        """`take` keeps what it wants of a message, and returns the picture where it is one."""
+        health = StreamHealth(replace(limits, window=self._seconds))
+        heard = Heard(name, self.node.resolve_topic_name(topic), _name_of(kind), health)
+        self.streams.append(heard)
+
+        def came(message: Any, info: dict[str, Any]) -> None:
+            steady, now = time.monotonic(), self.now()
+            try:
+                image = take(heard, message)
+            except RobotRLError as error:
+                heard.wrong = str(error)
+                return
+            heard.add(stamp_of(message.header), now, steady, info["publication_sequence_number"], image)
+
+        callback: Any = came  # rclpy's hints know of one argument, and it gives two to who takes two
+        self.node.create_subscription(kind, topic, callback, _quality(reliable=False))
+
+    def _take_joints(self, heard: Heard, message: Any) -> None:
+        _take_numbers(heard, message)
+        self.measured.joints = heard.numbers
+
+    def _take_pose(self, _heard: Heard, message: Any) -> None:
+        self.measured.frame = message.header.frame_id
+        self.measured.position, self.measured.turn = pose_of(message)
+
+    def _take_wrench(self, _heard: Heard, message: Any) -> None:
+        force, torque = message.wrench.force, message.wrench.torque
+        self.measured.wrench = np.array([force.x, force.y, force.z, torque.x, torque.y, torque.z])
+
+    def _take_status(self, message: Any) -> None:
+        values = {v.key: v.value for v in message.values}
+        self.measured.arm_node = message.message if values.get("sees the arm") == "True" else "it does not see the arm"
+
+
+class Graph:
+    """Who publishes and who listens, by topic; without `node` itself."""
+
+    def __init__(self, node: Node) -> None:
+        own = node.get_name(), node.get_namespace()
+        topics = [topic for topic, _ in node.get_topic_names_and_types() if topic not in OURS]
+        self.publishers, self.subscribers = (
+            {t: found for t in topics if (found := [i for i in get(t) if (i.node_name, i.node_namespace) != own])}
+            for get in (node.get_publishers_info_by_topic, node.get_subscriptions_info_by_topic)
+        )
+        self.published, self.heard = (
+            {t: [_endpoint(info) for info in infos] for t, infos in found.items()}
+            for found in (self.publishers, self.subscribers)
+        )
+
+    def refused(self, topic: str, ours: Any, publishes: bool) -> Iterator[str]:
+        """Who is on `topic` and cannot be matched with our profile `ours`, by which we publish or listen; and why."""
+        from rclpy.qos import QoSCompatibility, qos_check_compatible
+
+        for info in (self.subscribers if publishes else self.publishers).get(topic, []):
+            pair = (ours, info.qos_profile) if publishes else (info.qos_profile, ours)
+            verdict, reason = qos_check_compatible(*pair)
+            if verdict == QoSCompatibility.ERROR:
+                does = "listen best effort or reliable, and volatile" if publishes else "publish reliable and volatile"
+                node, why = _endpoint(info).node, reason.replace("ERROR: ", "").strip("; ")
+                yield f"{topic}: the QoS of {node} does not match ours, {why}: let it {does}, without a deadline"
+
+
+def run(robot: RobotFile, seconds: float) -> tuple[str, bool]:
+    """Listen; the table with all that was found, and whether the robot is ready.
+
+    `seconds` count from when all streams are heard, or from when 5 s did not suffice for that.
+    """
+    import rclpy
+
+    if not seconds > 0:
+        raise RobotRLError(f"listening for {seconds} s hears nothing: take 2 s or more")
+    kinematics = None
+    if robot.kinematics is not None:
+        from drivers.kinematics import from_file
+
+        kinematics = from_file(robot.kinematics)
+    asked = start_ros()
+    with room_for_pictures():
+        node = rclpy.create_node("check")
+    listener = CheckListener(node, robot, seconds)
+    _listen(listener, seconds, asked)
+    steady, graph = time.monotonic(), Graph(node)
+    findings = [*check.arm_wrong(robot, listener.measured, kinematics), *_found(listener, graph, steady)]
+    node.destroy_node()
+    rclpy.shutdown()
+    if asked():
+        raise KeyboardInterrupt
+    text = f"{check.table(listener.streams, steady)}\n\n{check.in_words(findings)}"
+    return text, all(level < Level.ERROR for level, _ in findings)
+
+
+def _listen(listener: CheckListener, seconds: float, asked: Callable[[], bool]) -> None:
+    from rclpy.executors import SingleThreadedExecutor
+
+    executor = SingleThreadedExecutor()
+    executor.add_node(listener.node)
+    end = time.monotonic() + DISCOVERY
+    while time.monotonic() < end and not asked() and not listener.hears_all:
+        executor.spin_once(timeout_sec=LOOK)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not asked():
+        executor.spin_once(timeout_sec=LOOK)
+    executor.shutdown()
+
+
+def _found(listener: CheckListener, graph: Graph, steady: float) -> Iterator[Finding]:
+    robot, resolve = listener.robot, listener.node.resolve_topic_name
+    yield from check.streams_wrong(listener.streams, graph.published, steady)
+    yield from check.names_wrong(robot, listener.streams)
+    topics = resolve(robot.controller.topic), resolve(robot.gripper.topic)
+    for wrong in (*check.commands_wrong(robot, topics, graph.published, graph.heard), *_refused(listener, graph)):
+        yield Level.ERROR, wrong
+    if (says := listener.measured.arm_node) is not None:
+        yield (Level.ERROR if "not see" in says else Level.WARN), f"arm_node: {says or 'somebody commands the arm'}"
+    else:
+        yield Level.WARN, f"no arm_node is heard on {resolve('arm_status')}: nothing will move the arm before it runs"
+
+
+def _refused(listener: CheckListener, graph: Graph) -> Iterator[str]:
+    robot, resolve = listener.robot, listener.node.resolve_topic_name
+    for heard in listener.streams:
+        yield from graph.refused(heard.topic, _quality(reliable=False), publishes=False)
+    for topic in (robot.controller.topic, robot.gripper.topic):
+        yield from graph.refused(resolve(topic), _quality(reliable=True), publishes=True)
+    for topic in (f"{source}/{what}" for source in SOURCES for what in ("target_pose", "target_gripper")):
+        yield from graph.refused(resolve(topic), _quality(reliable=True), publishes=False)
+
+
+def _quality(reliable: bool) -> Any:
+    """As our nodes have it: volatile, and without a deadline."""
+    from rclpy.duration import Infinite
+    from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
+
+    return QoSProfile(
+        depth=DEPTH,
+        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.VOLATILE,
+        deadline=Infinite,
+        liveliness=LivelinessPolicy.AUTOMATIC,
+        liveliness_lease_duration=Infinite,
+    )
+
+
+def _camera_limits(camera: CameraFile) -> HealthLimits:
+    """Nothing may really move in a rendered scene, and it may be black."""
+    limits = camera_limits(camera.rate)
+    return replace(limits, frozen=inf) if camera.device.startswith("sim:") else limits
+
+
+def _take_numbers(heard: Heard, message: Any) -> None:
+    heard.numbers = dict(zip(message.name, message.position, strict=False))
+
+
+def _take_picture(camera: CameraFile) -> Callable[[Heard, Any], np.ndarray]:
+    def take(_heard: Heard, message: Any) -> np.ndarray:
+        image = frame_of(message).image
+        if image.shape[:2] != (camera.height, camera.width):
+            raise RobotRLError(
+                f"pictures of {image.shape[1]} x {image.shape[0]}, and the robot's file says {camera.width} x "
+                f"{camera.height}: change one of them"
+            )
+        return image
+
+    return take
+
+
+def _endpoint(info: Any) -> Endpoint:
+    return Endpoint(f"{info.node_namespace.rstrip('/')}/{info.node_name}", info.topic_type)
+
+
+def _name_of(kind: Any) -> str:
+    return f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
