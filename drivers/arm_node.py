@@ -240,8 +240,10 @@ class ArmNode:
 
             self._kinematics = from_file(robot.kinematics)
         limits = replace(robot.limits, speed=scale * robot.limits.speed, turn_speed=scale * robot.limits.turn_speed)
-        gate = Gate(limits, robot.arm_limits, self.period, self._kinematics)
-        return Servo(gate, 1.0 / robot.rate, SOURCES, np.array(robot.home) if robot.home else None)
+        gated = self._kinematics if robot.kinematics and robot.kinematics.gated else None
+        gate = Gate(limits, robot.arm_limits, self.period, gated)
+        home = np.array(robot.home) if robot.home else None
+        return Servo(gate, 1.0 / robot.rate - robot.command_latency, SOURCES, home)
 
     def _offer_services(self) -> None:
         from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus

@@ -9,7 +9,7 @@ import numpy as np
 from drivers.messages import pose_msg, stamp_msg
 from drivers.robot_file import RobotFile
 from robot_rl.geometry import quat_inverse, quat_product, unit_quat, vector_from_quat
-from robot_rl.types import ArmState, RobotRLError, Target
+from robot_rl.types import ArmState, Target
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -129,14 +129,11 @@ class Gripper:
 
 
 def controller_for(node: Node, robot: RobotFile) -> Controller:
-    """The controller of the robot's file; raises where it needs inverse kinematics and the file gives none."""
+    """The controller of the robot's file."""
     kinds: dict[str, Any] = {
         "cartesian_impedance": CartesianImpedance,
         "joint_trajectory": JointTrajectory,
         "forward_command": ForwardCommand,
         "servo_twist": ServoTwist,
     }
-    profile = robot.controller.profile
-    if profile in ("joint_trajectory", "forward_command") and robot.kinematics is None:
-        raise RobotRLError(f"the profile {profile} sends joints: the robot's file needs `kinematics`")
-    return kinds[profile](node, robot)
+    return kinds[robot.controller.profile](node, robot)

@@ -87,8 +87,6 @@ class ControllerFile:
 
     profile: Profile
     topic: str
-    state_service: str = ""
-    """controller_manager's list_controllers, where there is one"""
 
 
 @dataclass(frozen=True)
@@ -103,6 +101,8 @@ class KinematicsFile:
     """body"""
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """of the tool's point in that body [m]"""
+    gated: bool = True
+    """the gate holds the setpoints to the maker's joint ranges and speeds; else joints and pose are only compared"""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class RobotFile:
     arm_latency: float = 0.0
     """what the arm's stamps come too late by [s]"""
     command_latency: float = 0.0
-    """from a command to its motion [s]; actions are sent that much before they are due"""
+    """from a setpoint to the arm's motion [s]; setpoints are brought to a target that much before its period is over"""
     base: BasePlace = field(default_factory=BasePlace)
     kinematics: KinematicsFile | None = None
     sensors: dict[str, SensorFile] = field(default_factory=dict)
@@ -208,6 +208,8 @@ class RobotFile:
         wrong = [f"{name} is {value}" for name, value in _numbers(asdict(self)) if not math.isfinite(value)]
         wrong += [f"{name} is {value}" for name, value in positive.items() if value <= 0]
         wrong += [f"{name} is {value}" for name, value in latencies.items() if value < 0]
+        if self.rate > 0 and self.command_latency >= 1 / self.rate:
+            wrong.append(f"command_latency {self.command_latency} is no shorter than a period of the policy")
         if self.servo_rate < self.rate:
             wrong.append(f"servo_rate {self.servo_rate} is below the policy's rate {self.rate}")
         if self.gripper.closed == self.gripper.open:
@@ -249,6 +251,9 @@ class RobotFile:
             wrong.append(f"it names {len(self.joints)} joints, and {self.arm} has {n}")
         if self.kinematics and len(self.kinematics.joints) != len(self.joints):
             wrong.append(f"its kinematics names {len(self.kinematics.joints)} joints, and it has {len(self.joints)}")
+        by_joints = self.controller.profile in ("joint_trajectory", "forward_command")
+        if by_joints and (self.kinematics is None or not self.kinematics.gated):
+            wrong.append(f"the profile {self.controller.profile} sends joints: it needs gated `kinematics`")
         wrong += [f"it has the joint '{name}' twice" for name in _twice(self.joints)]
         wrong += [f"the state has '{c}' twice" for c in _twice([c for group in self.state for c in group.channels])]
         topics = [self.joint_states, self.pose, self.controller.topic, self.gripper.topic]

@@ -43,7 +43,7 @@ def between(start: Target, end: Target, share: float) -> Target:
 
 
 class Servo:
-    """Rules on one setpoint a `tick`. `period` [s] is that of the sources: so long does a wish take to be reached."""
+    """Rules on one setpoint a `tick`. `period` [s]: so long does a wish take to be reached; mostly a source's own."""
 
     def __init__(self, gate: Gate, period: float, sources: Sequence[str], home: np.ndarray | None = None) -> None:
         if HOMING in sources or not sources or len(set(sources)) < len(sources):

@@ -54,9 +54,11 @@ def test_every_key_is_read(tmp_path):
         "world": "fr3:press", "rate": 10, "servo_rate": 200, "max_steps": 7, "move": 0.005, "turn": 0.01,
         "home": [0.5, 0.1, 0.3, *quarter], "joint_states": "js", "pose": "p", "wrench": "w", "base_frame": "b",
         "arm_latency": 0.01, "command_latency": 0.02, "base": {"position": [1, 2, 0], "turn": turned},
-        "controller": {"profile": "joint_trajectory", "topic": "t", "state_service": "s"},
+        "controller": {"profile": "joint_trajectory", "topic": "t"},
         "gripper": {"joint": "j", "closed": 1, "open": 0, "topic": "g"},
-        "kinematics": {"model": "m", "joints": list("abcdefg"), "tool": "t", "base": "b", "offset": [0, 0, 0.1]},
+        "kinematics": {
+            "model": "m", "joints": list("abcdefg"), "tool": "t", "base": "b", "offset": [0, 0, 0.1], "gated": True
+        },
         "sensors": {"objects": {"topic": "o", "latency": 0.03}},
         "cameras": {"eye": {**CAMERA, "device": "opencv:0", "rate": 15, "latency": 0.04, "shadows": False}},
         "limits.lead": 0.05,
@@ -148,3 +150,16 @@ def test_a_file_that_is_none(tmp_path, text):
         load(file)
     with pytest.raises(RobotRLError, match="cannot be read"):
         load(tmp_path / "absent.yaml")
+
+
+def test_a_controller_that_takes_joints_needs_gated_kinematics(tmp_path):
+    by_joints = {"controller": {"profile": "forward_command", "topic": "arm/commands"}}
+    for kinematics in ({"kinematics": None}, {"kinematics.gated": False}):
+        with pytest.raises(RobotRLError, match="needs gated `kinematics`"):
+            changed(tmp_path, {**by_joints, **kinematics})
+    assert changed(tmp_path, {**by_joints, "kinematics.gated": True}).controller.profile == "forward_command"
+
+
+def test_a_command_cannot_be_ahead_of_its_own_period(tmp_path):
+    with pytest.raises(RobotRLError, match="command_latency"):
+        changed(tmp_path, {"command_latency": 0.05})
