@@ -80,6 +80,8 @@ class Servo:
         holder = self.gate.holder
         if target.source not in self.sources or self.gate.stopped:
             return False
+        if self._wish is not None:  # whoever takes over with it holds the arm already
+            holder = self._wish.source
         if target.source != holder and not self._goes_before(target.source, holder):
             return False
         if not target.stamp > self._since:  # of NaN too: from before the hand-over

@@ -124,6 +124,16 @@ def test_a_person_goes_before_the_policy_and_never_the_other_way():
     assert not bench.servo.offer(wish(bench), bench.time)
 
 
+def test_a_policy_that_speaks_after_a_person_in_the_same_period_does_not_drown_the_person():
+    bench = armed("policy")
+    bench.command(wish(bench))
+    bench.sleep_until(bench.time + PERIOD)
+    assert bench.servo.offer(wish(bench, (0, 0.002, 0), "teleop"), bench.time)
+    assert not bench.servo.offer(wish(bench, (0.002, 0, 0)), bench.time)
+    bench.sleep_until(bench.time + T)
+    assert bench.servo.gate.holder == "teleop"
+
+
 def test_what_was_planned_before_the_hand_over_is_never_played():
     bench = armed("teleop")
     bench.sleep_until(bench.time + 0.5)
