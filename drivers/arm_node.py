@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 SOURCES = ("teleop", "policy")  # the first goes before
 STATUS, CHECKS = 0.1, 0.5  # periods [s]
 APART = (0.02, 0.1)  # measured pose and that of the measured joints, at most [m], [rad]
+UNKNOWN = "_UNKNOWN_"  # in rmw's name of a node whose own has not come yet
 LAST_TICKS = 1.0  # to come to rest in when it is shut down [s]
 
 
@@ -141,7 +142,8 @@ class ArmNode:
             if wrong := self._wrong_graph() or self._wrong_pose():
                 raise RobotRLError(f"the arm cannot be armed: {wrong}")
             silent = time.monotonic() - self._heard.get(source, -np.inf)
-            if source == self.servo.gate.holder and self.servo.commanded and silent < self.robot.limits.age:
+            commands = source == self.servo.gate.holder and self.servo.commanded and not self.servo.gate.stopped
+            if commands and silent < self.robot.limits.age:
                 raise RobotRLError(f"'{source}' commands the arm already; `{source}/release` ends that")
             self._openings.pop(source, None)
             self.servo.arm(source, self.listener.readings.last, self.now())
@@ -173,9 +175,11 @@ class ArmNode:
             return f"nobody listens on {topic}: is the controller active?"
         if (others := publisher_names(self.node, topic))[1:]:
             return f"{len(others)} publish on {topic}: {', '.join(others)}; one of them has to go"
-        for source in SOURCES:  # one that was killed stays in the graph for a while, beside the one that replaces it
+        for source in SOURCES:
             name = self.node.resolve_topic_name(f"{source}/target_pose")
-            if (others := sorted(set(publisher_names(self.node, name))))[1:]:
+            # One that was killed stays in the graph for a while beside its successor, which has no name at first.
+            known = {other for other in publisher_names(self.node, name) if UNKNOWN not in other}
+            if (others := sorted(known))[1:]:
                 return f"{len(others)} publish on {name}: {', '.join(others)}; one of them has to go"
         return ""
 

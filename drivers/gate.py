@@ -190,7 +190,7 @@ class Gate:
             self._motion = replace(self._motion, velocity=np.zeros(3), turning=np.zeros(3))
         self._moved_at = now
         if not self.stopped:
-            wrong, excess = self.refuses(target, state, now) or self._far(target, now), ""
+            wrong, excess = self.refuses(target, state, now) or self._fast(target, now), ""
             if not wrong:
                 wrong, excess = self._follow(target, now)
             self._count(bool(wrong), now)
@@ -202,7 +202,7 @@ class Gate:
         return self._ruled(target, self.setpoint, verdict, self.stopped or wrong)
 
     def refuses(self, target: Target, state: ArmState, now: float) -> str:
-        """Why `target` is rejected wherever the setpoint is; "": it is not. Changes nothing."""
+        """Why `target` is rejected, however slowly one would go there; "": it is not. Changes nothing."""
         if wrong := self._malformed(target):
             return wrong
         c, turn, age = self.limits, unit_quat(target.turn), now - target.stamp
@@ -217,7 +217,16 @@ class Gate:
             return f"it is {outside:.3f} m outside the box"
         if (tilt := self._mover.tilt_of(turn)) > 2 * c.tilt:
             return f"it is tilted by {tilt:.2f} rad"
+        away, turned = self.way_to(target)
+        if away > c.lead or turned > c.lead_turn:
+            return f"it is {away:.3f} m and {turned:.2f} rad ahead of the setpoint"
         return ""
+
+    def way_to(self, target: Target) -> tuple[float, float]:
+        """From the setpoint to a sound `target`, as far as it is inside [m], [rad]."""
+        assert self._motion is not None
+        position, turn = self._mover.inside(target.position, unit_quat(target.turn))
+        return _length(position - self._motion.position), angle_between(turn, self._motion.turn)
 
     def _ruled(self, raw: Target, sent: Target | None, verdict: Verdict, reason: str) -> Ruling:
         self.counts[verdict] += 1
@@ -263,14 +272,10 @@ class Gate:
             return f"the tool is at {np.round(position, 3)}, outside the box; move it inside by hand"
         return f"the tool is tilted by {tilt:.2f} rad; straighten it by hand" if tilt > self.limits.tilt else ""
 
-    def _far(self, target: Target, now: float) -> str:
-        """Whether it is, inside, too far from the setpoint; or too far both from it and from the target before."""
-        assert self._motion is not None
+    def _fast(self, target: Target, now: float) -> str:
+        """Whether it is, inside, too far from the setpoint for one period, and too far from the target before too."""
         position, turn = self._mover.inside(target.position, unit_quat(target.turn))
-        c, away = self.limits, _length(position - self._motion.position)
-        turned = angle_between(turn, self._motion.turn)
-        if away > c.lead or turned > c.lead_turn:
-            return f"it is {away:.3f} m and {turned:.2f} rad ahead of the setpoint"
+        c, (away, turned) = self.limits, self.way_to(target)
         if self._asked is None:  # the first one: near the measured pose, which may hang below the setpoint
             return ""
         speed, turn_speed = away / self.period, turned / self.period

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from drivers.gate import Gate, Ruling
-from robot_rl.geometry import angle_between, quat_from_vector, quat_inverse, quat_product, unit_quat, vector_from_quat
+from robot_rl.geometry import quat_from_vector, quat_inverse, quat_product, unit_quat, vector_from_quat
 from robot_rl.types import ArmState, RobotRLError, Target
 
 HOMING = "homing"  # the arm's own source
@@ -100,7 +100,7 @@ class Servo:
                 self._fresh = False
             if self.gate.refuses(wish, state, now):
                 return self.gate.check(wish, state, now)  # counts it, and brakes
-            self._path = Path(self.gate.setpoint, wish, now, self.period)
+            self._path = Path(self.gate.setpoint, wish, now, self._duration(wish))
         return self.gate.check(self._ahead(state, now), state, now)
 
     @property
@@ -116,6 +116,11 @@ class Servo:
         rank = len(self.sources) - 1 if holder == HOMING else self.sources.index(holder)
         return self.sources.index(source) < rank
 
+    def _duration(self, wish: Target) -> float:
+        """Its period; or as long as it takes at full speed, where the setpoint has to catch up."""
+        away, turned = self.gate.way_to(wish)
+        return max(self.period, away / self.gate.limits.speed, turned / self.gate.limits.turn_speed)
+
     def _hand_over(self, source: str, now: float) -> None:
         self.gate.lease(source)
         self._path, self._wish, self._since, self._fresh = None, None, now, True
@@ -129,8 +134,6 @@ class Servo:
 
     def _go_home(self, now: float) -> None:
         assert self._home is not None
-        limits, start = self.gate.limits, self.gate.setpoint
+        start = self.gate.setpoint
         end = replace(start, position=self._home[:3].copy(), turn=unit_quat(self._home[3:]), gripper=1.0)
-        way = float(np.linalg.norm(end.position - start.position)) / limits.speed
-        turned = angle_between(end.turn, start.turn) / limits.turn_speed
-        self._path = Path(start, end, now, max(way, turned, self.period) / SHARE)
+        self._path = Path(start, end, now, self._duration(end) / SHARE)

@@ -74,6 +74,19 @@ def test_a_wish_is_reached_within_a_policy_period_and_kept():
     assert not bench.stopped
 
 
+def test_a_setpoint_that_is_behind_catches_up_at_full_speed_and_what_is_too_far_is_rejected():
+    bench = armed()
+    for _ in range(20):
+        bench.command(wish(bench, (0.04, 0, 0)))
+        bench.sleep_until(bench.time + PERIOD)
+    assert bench.servo.gate.counts["rejected"] == 0
+    assert sent(bench)[-1] == pytest.approx(MIDDLE + [0.04, 0, 0], abs=1e-6)
+    assert np.linalg.norm(np.diff(sent(bench), axis=0), axis=1).max() / T == pytest.approx(LIMITS.speed, rel=0.2)
+    bench.command(wish(bench, (0.04 + 1.1 * LIMITS.lead, 0, 0)))
+    bench.sleep_until(bench.time + T)
+    assert "ahead of the setpoint" in bench.rulings[-1].reason
+
+
 def test_between_two_poses_lies_the_shortest_way():
     start = Target(0.0, MIDDLE, DOWN, 1.0, "policy")
     end = Target(1.0, MIDDLE + 0.1, -quat_product(quat_from_vector(np.array([0, 0, 0.4])), DOWN), 0.0, "policy")

@@ -17,6 +17,10 @@ DOMAINS = range(1, 102)  # of 0 to 101, those that Linux leaves free ports for; 
 
 def pytest_collection_modifyitems(items):
     ours = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
+    for item in ours:
+        # In real time on a shared machine a stall of the test's own process looks like the arm's silence, which rightly
+        # stops the arm. A fault of ours shows again at once; reruns are counted in pytest's last line.
+        item.add_marker(pytest.mark.flaky(reruns=2))
     try:
         import rclpy  # noqa: F401
     except ImportError as error:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from drivers.messages import numbers_msg
-from drivers.recorder import Lease
 from drivers.robot_file import load
+from drivers.take import Lease
 from robot_rl.episodes import EpisodeStore
 from tests.ros.rig import ROBOT, Rig, robot_yaml
 
