@@ -91,15 +91,13 @@ class RealEnv:
         self._steps += 1
         if not self.aborted:
             self.aborted = self._interrupted or self._wrong()
-        if self.aborted:
-            self._arm.hold()
-        else:
+        if not self.aborted:
             self._last = self._observer.observe()
         solved = not self.aborted and self._judge()
-        over = self.aborted or self._steps >= self.spec.max_steps
-        return Step(
-            self._last, executed, float(solved), solved, bool(over) and not solved, wanted is not None, float(solved)
-        )
+        over = solved or bool(self.aborted) or self._steps >= self.spec.max_steps
+        if over:
+            self._arm.hold()  # who learns between episodes says nothing for long
+        return Step(self._last, executed, float(solved), solved, over and not solved, wanted is not None, float(solved))
 
     def interrupt(self, reason: str) -> None:
         """End the episode at its next step, from another thread; "" forgets it."""

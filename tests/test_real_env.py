@@ -122,6 +122,7 @@ def test_a_policy_moves_the_arm_and_success_ends_the_episode():
     env = Bench().env()
     again = rollout(env, Always(REST), explore=False, seed=0)
     assert not again.success and again.truncated and len(again) == 50 and env.aborted == ""
+    assert bench.stopped == "held"  # between episodes nobody has to speak
 
 
 @pytest.mark.parametrize("stream", ["arm", "tracker"])
