@@ -125,14 +125,14 @@ class ArmNode:
             return
         position, turn = pose_of(message)
         opening = self._openings.get(source)
-        if opening is None:  # nobody asked anything of the fingers: they stay
-            opening = self.listener.readings.last.gripper if len(self.listener.readings) else 0.0
+        if opening is None:  # it asked nothing of the fingers yet: they stay
+            opening = 0.0 if self.servo.gate.stopped else self.servo.gate.setpoint.gripper
         target = Target(stamp_of(message.header), position, turn, opening, source)
         if self.servo.offer(target, self.now()):
             self._heard[source] = time.monotonic()
 
     def _take_gripper(self, source: str, message: Any) -> None:
-        if len(message.position) == 1:
+        if len(message.position) == 1 and source == self.servo.gate.holder:  # others' are stale once they take over
             self._openings[source] = float(message.position[0])
 
     def _arm(self, source: str, _request: Any, response: Any) -> Any:
@@ -145,7 +145,7 @@ class ArmNode:
             commands = source == self.servo.gate.holder and self.servo.commanded and not self.servo.gate.stopped
             if commands and silent < self.robot.limits.age:
                 raise RobotRLError(f"'{source}' commands the arm already; `{source}/release` ends that")
-            self._openings.pop(source, None)
+            self._openings.clear()
             self.servo.arm(source, self.listener.readings.last, self.now())
             response.success, response.message = True, str(self.servo.leases)
             self.publish_status()

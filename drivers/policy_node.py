@@ -80,6 +80,9 @@ class PolicyRunner:
             self._play(self.env, self._end.is_set)
         except RobotRLError as error:
             self.error = str(error)
+        except Exception as error:  # else the process would end as if all had been well
+            self.error = f"playing failed: {error!r}"
+            raise
         finally:
             self.env.close()
             self.finished = not self._end.is_set()

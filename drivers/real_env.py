@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from drivers.actions import action_of, target_of
-from drivers.gate import Gate, Kinematics, Ruling
+from drivers.gate import Gate, Ruling
 from drivers.observer import Clock, Named, Observer, Ticker
 from drivers.robot_file import RobotFile
 from drivers.sync import Stream
@@ -55,19 +55,16 @@ class RealEnv:
         human: Callable[[], np.ndarray | None] = lambda: None,
         sensors: Mapping[str, Stream[Named]] | None = None,
         cameras: Mapping[str, Stream[np.ndarray]] | None = None,
-        kinematics: Kinematics | None = None,
     ) -> None:
         self.spec, self.robot = robot.spec(), robot
         self._arm, self._clock = arm, clock
         self._prepare, self._judge, self._human = prepare, judge, human
         self._observer = Observer(robot, arm.readings, sensors, cameras)
         self._ticker = Ticker(clock, 1.0 / robot.rate)
-        self._kinematics = kinematics
         self.gate = self._new_gate()  # of this episode
         self._interrupted = ""
         self.aborted = ""  # why the last episode could not go on; "": it could
         self.ticks, self.late = 0, 0
-        self.overruns = self._ticker.overruns  # how much later than due each tick began [s]
 
     def reset(self, seed: int | None = None) -> Obs:
         """Prepare, and see where the arm is; raises where a stream stays silent or the arm may not begin there."""
@@ -114,7 +111,7 @@ class RealEnv:
         self._arm.hold()
 
     def _new_gate(self) -> Gate:
-        return Gate(self.robot.limits, self.robot.arm_limits, 1.0 / self.robot.rate, self._kinematics)
+        return Gate(self.robot.limits, self.robot.arm_limits, 1.0 / self.robot.rate)
 
     def _command(self, action: np.ndarray) -> np.ndarray:
         """Send the action's target through the gate; what was asked of the arm, as an action."""

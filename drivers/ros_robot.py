@@ -79,9 +79,9 @@ class RosArm:
 
     def hold(self) -> None:
         """Give the arm back to its node, which holds it."""
-        self._lease = ""
         from std_srvs.srv import Trigger
 
+        self._lease = ""
         release = self._services[f"{SOURCE}/release"]
         if release.service_is_ready():
             release.call_async(Trigger.Request())

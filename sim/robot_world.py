@@ -33,11 +33,6 @@ class RobotWorld:
         self.object_names = [c.name for c, is_object in zip(env.spec.state, self._is_object, strict=True) if is_object]
         self.reset(0)
 
-    @property
-    def time(self) -> float:
-        """Since the last reset [s]."""
-        return float(self._data.time)
-
     def reset(self, seed: int | None) -> None:
         """The start that the world has for `seed`; the arm rests there."""
         self._env.reset(seed)

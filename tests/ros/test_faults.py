@@ -261,6 +261,23 @@ def test_fault_f16_a_person_takes_over_in_the_middle_and_falls_silent(rig):
     assert rig.stopped, "unplugged: held, and the policy does not go on by itself"
 
 
+def test_fault_f16_fingers_stay_when_a_person_takes_over_whatever_was_asked_of_them_before(rig):
+    from sensor_msgs.msg import JointState
+    from std_msgs.msg import Float64MultiArray
+
+    asked: list[float] = []
+    rig.node.create_subscription(Float64MultiArray, rig.robot.gripper.topic, lambda m: asked.append(m.data[0]), 10)
+    hand = {s: rig.node.create_publisher(JointState, f"{s}/target_gripper", 1) for s in ("policy", "teleop")}
+    time.sleep(0.5)
+    hand["teleop"].publish(JointState(position=[1.0]))  # long ago
+    hand["policy"].publish(JointState(position=[0.0]))
+    rig.stroll(0.7)
+    for _ in range(10):
+        rig.wish(MIDDLE, source="teleop")
+        time.sleep(0.05)
+    assert rig.value("holder") == "teleop" and asked[-1] == 0.0
+
+
 def test_fault_f18_a_clock_that_stands_still_does_not_keep_the_arm_moving(node, spawn, file):
     from rosgraph_msgs.msg import Clock
 
