@@ -1,0 +1,61 @@
+"""A person's hand on the controls, whatever the device: what it wants now, or that nobody holds the dead-man.
+
+A device gives a `hand` (7,): moving x y z and turning about x y z in the base's frame, as shares of the largest action,
+and the fingers, +1 closed and -1 open. `action_of_hand` makes it the action of a world. Where the dead-man is let go
+there is no hand; a device that is gone raises `DeviceLost`, which is not the same: then the arm holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+
+from robot_rl.types import Channel, RobotRLError
+
+Event = Literal["start", "success", "failure", "discard", "pause", "quit"]
+EVENTS: tuple[Event, ...] = ("start", "success", "failure", "discard", "pause", "quit")
+HAND = 7  # numbers of a hand
+AXES = ("_x", "_y", "_z", "_rx", "_ry", "_rz")
+
+
+class DeviceLost(RobotRLError):  # noqa: N818
+    """The device was unplugged, or its page or publisher fell silent, while somebody held the dead-man or not."""
+
+
+class Device(Protocol):
+    """One device. Nothing here blocks."""
+
+    name: str  # as the user chose it: "keyboard", "web:8080"
+    keys: str  # what does what, for the screen, a line each
+
+    def hand(self) -> np.ndarray | None:
+        """(7,) in [-1, 1], see the module's docstring; None: the dead-man is not held. Raises `DeviceLost`."""
+
+    def events(self) -> list[Event]:
+        """What was pressed since the last call, in order."""
+
+    def close(self) -> None:
+        """Give it back."""
+
+
+def action_of_hand(hand: np.ndarray, channels: Sequence[Channel]) -> np.ndarray:
+    """What `hand` (7,) means as an action (A,) in [-1, 1] of `channels`; raises where those are no such motion."""
+    indices = [_index(channel) for channel in channels]
+    if unknown := [c.name for c, index in zip(channels, indices, strict=True) if index is None]:
+        raise RobotRLError(
+            f"a hand moves a tool and fingers; it cannot give {', '.join(unknown)}. Choose actions of OSC_POSE or "
+            "OSC_POSITION, or a scripted operator."
+        )
+    return np.clip(hand[[int(i) for i in indices if i is not None]], -1.0, 1.0).astype(np.float32)
+
+
+def _index(channel: Channel) -> int | None:
+    """Where a channel's number stands in a hand."""
+    if channel.name.endswith("gripper"):
+        return HAND - 1
+    if "_delta_" not in channel.name:
+        return None
+    ends = [i for i, axis in enumerate(AXES) if channel.name.endswith(axis)]
+    return ends[0] if ends else None
