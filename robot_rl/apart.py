@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from robot_rl.refine import (
     RefineConfig,
     described,
     labelled,
+    named,
     practice_seed,
     remembered,
     require_possible,
@@ -44,7 +45,7 @@ WEIGHTS = "weights.pt"
 
 def act(
     out: Path,
-    demos: Path,
+    demos: Sequence[Path],
     make_env: Callable[[], Env],
     make_agent: Callable[[], Agent],
     config: RefineConfig,
@@ -53,7 +54,7 @@ def act(
     """Play practice episodes into the folder `out` until there are enough, always with the newest sound weights."""
     require_possible(config)
     torch.set_num_threads(1)
-    with Run(out, "refine", {"demos": str(Path(demos).resolve()), "refine": config, **about}) as run:
+    with Run(out, "refine", {"demos": named(demos), "refine": config, **about}) as run:
         torch.manual_seed(config.seed)
         agent = make_agent()
         inbox = Inbox(run.path / WEIGHTS, agent)
@@ -87,7 +88,7 @@ def _wait_for_weights(inbox: Inbox, steps: int, config: RefineConfig) -> dict[st
 
 def learn(
     out: Path,
-    demos: Path,
+    demos: Sequence[Path],
     make_agent: Callable[[], Agent],
     config: RefineConfig,
     about: dict[str, Any],
@@ -96,12 +97,10 @@ def learn(
     """Learn from the episodes that an actor plays into the folder `out`, until it is done; returns the agent's file."""
     require_possible(config)
     torch.set_num_threads(config.threads)
-    with Run(out, "refine", {"demos": str(Path(demos).resolve()), "refine": config, **about}) as run:
+    with Run(out, "refine", {"demos": named(demos), "refine": config, **about}) as run:
         torch.manual_seed(config.seed)
         agent = make_agent()
-        source = EpisodeStore.open(demos)
-        source.spec.require(agent.policy.spec, f"the store {demos}", "the policy", state_only=True)
-        learning = Learning(agent, config, labelled(agent, source))
+        learning = Learning(agent, config, labelled(agent, demos))
         store = _wait_for_store(run.path / "episodes")
         if (state := run.load()) is not None:
             learning.load_state_dict(state, store)

@@ -9,10 +9,10 @@ import torch
 
 from policies import checkpoint as policy_file
 from robot_rl import configs
-from robot_rl.agents.corrections import CorrectionsConfig
+from robot_rl.agents.corrections import Corrections, CorrectionsConfig
 from robot_rl.agents.dsrl import DsrlConfig
 from robot_rl.agents.expo import ExpoConfig
-from robot_rl.agents.frozen import FrozenConfig
+from robot_rl.agents.frozen import Frozen, FrozenConfig
 from robot_rl.agents.residual import ResidualConfig
 from robot_rl.agents.rlpd import RlpdConfig
 from robot_rl.agents.taco import TacoConfig
@@ -57,6 +57,21 @@ def load_agent(path: Path, execute: int | None = None) -> Any:
     except (KeyError, RuntimeError) as error:
         raise RobotRLError(f"what was learned in {path} does not fit this version of its agent: {error}") from error
     return agent
+
+
+def load_base(path: Path) -> Any:
+    """The policy to refine: that of a file or of a pretrain run, or what a refiner made that goes on training it.
+
+    Raises for an agent that acts by more than a policy.
+    """
+    agent = load_agent(path)
+    if isinstance(agent, Frozen):
+        return agent.policy
+    if isinstance(agent, Corrections):
+        return agent.base.policy
+    raise RobotRLError(
+        f"{path} is a {type(agent).__name__}, which acts by more than a policy: `robot-rl distil` makes one of it"
+    )
 
 
 def file_of(path: Path) -> Path:

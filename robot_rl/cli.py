@@ -28,6 +28,7 @@ from robot_rl import refine as refining
 from robot_rl.agents.corrections import CorrectionsConfig
 from robot_rl.agents.dsrl import DsrlConfig
 from robot_rl.agents.expo import ExpoConfig
+from robot_rl.agents.frozen import FrozenConfig
 from robot_rl.agents.residual import ResidualConfig
 from robot_rl.agents.rlpd import RlpdConfig
 from robot_rl.agents.taco import TacoConfig
@@ -234,7 +235,7 @@ def pretrain(
 def refine(
     out: Path,
     policy: Path,
-    demos: Path,
+    demos: tuple[Path, ...],
     agent: Refiner = ResidualConfig(),
     config: Annotated[RefineConfig, Flat] = RefineConfig(),
     human: HumanConfig = HumanConfig(),
@@ -251,8 +252,8 @@ def refine(
 
     Args:
         out: folder of the run
-        policy: the base: a policy's file, or the folder of its pretrain run
-        demos: the store of demonstrations to learn from beside practice
+        policy: the base: a policy's file, the folder of its pretrain run, or the run of a refiner that trains it
+        demos: the store of demonstrations to learn from beside practice, or several: other agents' practice too
         agent: how it is refined
         config: how to practise
         human: who watches practice, and helps
@@ -262,7 +263,7 @@ def refine(
         videos: of those, how many to film side by side
         workers: processes that play them
     """
-    world = worlds.of_spec(checkpoint.load(policy).spec)
+    world = worlds.of_spec(checkpoints.load_base(policy).spec)
     about = {"agent": agent, "policy": str(policy.resolve()), "human": human}
     make_agent = partial(_fresh_agent, agent, policy)
     practice = WatchedConfig(world, human).build if robot is None else partial(practice_on, robot, policy)
@@ -276,7 +277,9 @@ def refine(
     if not evaluate:
         return
     unrefined = out / "base.pt"
-    checkpoints.save_agent(checkpoints.load_agent(policy, agent.execute), unrefined)  # in the refined agent's rhythm
+    checkpoints.save_agent(
+        FrozenConfig(agent.execute).build(checkpoints.load_base(policy)), unrefined
+    )  # in the refined agent's rhythm
     files = {f"{f.stem} steps": f for f in sorted(out.glob("snapshots/*.pt"), key=lambda f: int(f.stem))}
     comparison = report.Comparison(out, world.build, evaluate, workers=workers)
     promoted = play_and_promote(comparison, unrefined, {**files, "refined": file}, checkpoints.load_agent)
@@ -363,7 +366,7 @@ def _spec(world: WorldConfig) -> Spec:
 
 
 def _fresh_agent(config: Any, policy: Path) -> Agent:
-    return config.build(checkpoint.load(policy))
+    return config.build(checkpoints.load_base(policy))
 
 
 VERBS: dict[str, Callable[..., Any]] = {

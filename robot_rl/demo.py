@@ -68,7 +68,7 @@ def demo(out: Path, config: DemoConfig, parts: Parts, *, seed: int, workers: int
     compare.play("base", play_base)
     refined = refining.refine(
         out / "refined",
-        out / "demos",
+        (out / "demos",),
         parts.make_env,
         partial(parts.make_agent, base),
         config.refine,

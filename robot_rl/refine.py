@@ -60,7 +60,7 @@ class RefineConfig:
 
 def refine(
     out: Path,
-    demos: Path,
+    demos: Sequence[Path],
     make_env: Callable[[], Env],
     make_agent: Callable[[], Agent],
     config: RefineConfig,
@@ -69,20 +69,20 @@ def refine(
 ) -> Path:
     """Practise into the folder `out`, or resume it; returns the agent's file.
 
-    `about` describes the agent and what it was made of, for `config.json`. `save` writes an agent to a file.
+    `demos` are stores to learn from beside practice: demonstrations, or the practice of other agents. `about` describes
+    the agent and what it was made of, for `config.json`. `save` writes an agent to a file.
     """
     require_possible(config)
     torch.set_num_threads(config.threads)
     with (
-        Run(out, "refine", {"demos": str(Path(demos).resolve()), "refine": config, **about}) as run,
+        Run(out, "refine", {"demos": named(demos), "refine": config, **about}) as run,
         closing(make_env()) as env,
     ):
         torch.manual_seed(config.seed)
         agent = make_agent()
-        source = EpisodeStore.open(demos)
-        source.spec.require(env.spec, f"the store {demos}", "the world", state_only=True)
+        prior = labelled(agent, demos)
         with EpisodeStore.create(run.path / "episodes", env.spec) as store, ExitStack() as stack:
-            practice = Practice(env, Learning(agent, config, labelled(agent, source)), store)
+            practice = Practice(env, Learning(agent, config, prior), store)
             if config.overlap:
                 practice.ahead = stack.enter_context(closing(Ahead(make_env, make_agent)))
             practice.snapshot = lambda steps: save(agent, snapshot_file(run.path, steps))
@@ -293,18 +293,31 @@ def _play(pipe: Connection, make_env: MakeEnv, make_agent: Callable[[], Agent]) 
             pipe.send(rollout(env, agent, explore=True, seed=seed))
 
 
-def labelled(agent: Agent, source: EpisodeStore) -> list[Episode]:
-    """The demonstrations, with what the agent would have remembered along them."""
+def named(stores: Sequence[Path]) -> list[str]:
+    """For `config.json`."""
+    return [str(Path(store).resolve()) for store in stores]
+
+
+def labelled(agent: Agent, stores: Sequence[Path]) -> list[Episode]:
+    """The episodes of `stores`, with what the agent would have remembered along them; raises where one does not fit."""
+    prior = [demo for path in stores for demo in _fitting(path, agent)]
+    if not any(demo.success for demo in prior):
+        where = ", ".join(map(str, stores))
+        raise RobotRLError(f"no episode of {where} has a reward: demonstrations must show success, as reward 1")
+    seeded = [replace(demo, meta={"seed": i} | demo.meta) for i, demo in enumerate(prior)]  # noise of their own
+    return [replace(demo, extras=agent.label(demo)) for demo in seeded]
+
+
+def _fitting(path: Path, agent: Agent) -> list[Episode]:
+    source = EpisodeStore.open(path)
+    source.spec.require(agent.policy.spec, f"the store {path}", "the policy", state_only=True)
     demos = [source.read(i, images=False) for i in range(len(source))]
     if not demos:
-        raise RobotRLError(f"{source.path} holds no demonstrations; `robot-rl collect` or `import` makes some")
+        raise RobotRLError(f"{path} holds no demonstrations; `robot-rl collect` or `import` makes some")
     for i, demo in enumerate(demos):
         if not np.isin(demo.reward, (0, 1)).all() or demo.reward[:-1].any() or (demo.success and not demo.terminated):
             raise RobotRLError(
-                f"episode {i} of {source.path} has another reward convention: a reward must be 0, or 1 at a success, "
+                f"episode {i} of {path} has another reward convention: a reward must be 0, or 1 at a success, "
                 "which ends the episode. Cut it at its success and store the reward so."
             )
-    if not any(demo.success for demo in demos):
-        raise RobotRLError(f"no episode of {source.path} has a reward: demonstrations must show success, as reward 1")
-    seeded = [replace(demo, meta={"seed": i} | demo.meta) for i, demo in enumerate(demos)]  # noise of their own
-    return [replace(demo, extras=agent.label(demo)) for demo in seeded]
+    return demos

@@ -9,7 +9,6 @@ from typing import Annotated
 from tyro.conf import arg
 
 from drivers import check_listener, policy_node, robot_file, ros_robot, sim_robot_node
-from policies import checkpoint
 from policies import device as devices
 from robot_rl import checkpoints
 from robot_rl import deploy as deploying
@@ -85,7 +84,7 @@ def deploy(
 def practice_on(robot: Path, policy: Path) -> Env:
     """The robot of a YAML file as the world in which the base `policy` practises."""
     file = robot_file.load(robot)
-    checkpoint.load(policy).spec.require(file.spec(), f"the base {policy}", f"the robot {robot}", state_only=True)
+    checkpoints.load_base(policy).spec.require(file.spec(), f"the base {policy}", f"the robot {robot}", state_only=True)
     return ros_robot.connect(file)
 
 

@@ -17,9 +17,10 @@ from robot_rl.agents.frozen import FrozenConfig
 from robot_rl.agents.residual import ResidualConfig
 from robot_rl.agents.rlpd import RlpdConfig
 from robot_rl.agents.taco import TacoConfig
-from robot_rl.checkpoints import load_agent, save_agent
+from robot_rl.checkpoints import load_agent, load_base, save_agent
+from robot_rl.episodes import EpisodeStore
 from robot_rl.evaluate import evaluate
-from robot_rl.refine import RefineConfig, refine
+from robot_rl.refine import RefineConfig, labelled, refine
 from robot_rl.replay import Replay
 from robot_rl.rollout import rollout
 from robot_rl.types import RobotRLError
@@ -175,8 +176,40 @@ def test_it_learns_in_the_toy_world(name, toy_demos, toy_policy, tmp_path):
     practice = RefineConfig(steps=3000, base_steps=500, first_updates=300, utd=1, threads=1)
     make_env = lambda: Watched(ToyEnv(), human, ToyOperator(human.skill)) if human.skill else ToyEnv()  # noqa: E731
     build = lambda: config.build(checkpoint.load(toy_policy))  # noqa: E731
-    file = refine(tmp_path / "run", toy_demos, make_env, build, practice, {"agent": config}, save_agent)
+    file = refine(tmp_path / "run", [toy_demos], make_env, build, practice, {"agent": config}, save_agent)
     before = evaluate(ToyEnv, partial(load_agent, toy_policy, 4), episodes=100)["summary"]["successes"]
     after = evaluate(ToyEnv, partial(load_agent, file), episodes=100)["summary"]["successes"]
     print(name, before, after)
     assert before <= 65 and after >= before + gain, (before, after)
+
+
+def test_what_corrections_trained_is_a_base_like_any_other(policy, toy_policy, tmp_path):
+    """A residual of zero on it is it; it is no longer the base from which it began."""
+    agent = AGENTS["corrections"].build(policy)
+    replay = practised(agent)
+    for _ in range(30):
+        agent.update(replay)
+    save_agent(agent, tmp_path / "agent.pt")
+    further = AGENTS["residual"].build(load_base(tmp_path / "agent.pt"))
+    played = [rollout(ToyEnv(), who, explore=False, seed=3).action for who in (agent, further)]
+    np.testing.assert_array_equal(*played)
+    begun = rollout(ToyEnv(), FrozenConfig(4).build(load_base(toy_policy)), explore=False, seed=3)
+    assert not np.array_equal(begun.action, played[0])
+
+
+def test_who_acts_by_more_than_a_policy_is_no_base(policy, tmp_path):
+    save_agent(AGENTS["residual"].build(policy), tmp_path / "agent.pt")
+    with pytest.raises(RobotRLError, match="Residual, which acts by more .* distil"):
+        load_base(tmp_path / "agent.pt")
+
+
+def test_other_agents_practice_counts_beside_demonstrations(policy, toy_demos, tmp_path):
+    """All episodes of all stores are learned from, failures too, each with what this agent has to say of it."""
+    config = RefineConfig(steps=100, base_steps=50, first_updates=2, utd=0, threads=1)
+    build = partial(AGENTS["residual"].build, policy)
+    refine(tmp_path / "first", [toy_demos], ToyEnv, build, config, {}, save_agent)
+    practice = tmp_path / "first" / "episodes"
+    prior = labelled(build(), [toy_demos, practice])
+    assert len(prior) == len(EpisodeStore.open(toy_demos)) + len(EpisodeStore.open(practice))
+    assert not all(episode.success for episode in prior)
+    assert all(episode.extras["base_action"].shape == (len(episode) + 1, 2) for episode in prior)

@@ -43,9 +43,9 @@ from tests.test_apart import CONFIG, built
 role, out, demos, base = sys.argv[1], *map(Path, sys.argv[2:])
 about = {"agent": DEMOS["toy"].agent}
 if role == "actor":
-    apart.act(out, demos, ToyEnv, partial(built, base), CONFIG, about)
+    apart.act(out, [demos], ToyEnv, partial(built, base), CONFIG, about)
 else:
-    apart.learn(out, demos, partial(built, base), CONFIG, about, save_agent)
+    apart.learn(out, [demos], partial(built, base), CONFIG, about, save_agent)
 """
 
 
@@ -135,7 +135,7 @@ def test_a_learner_that_diverges_stops_and_says_so(toy_demos, toy_policy, tmp_pa
     from robot_rl.refine import Learning, labelled
 
     agent = built(toy_policy)
-    learning = Learning(agent, CONFIG, labelled(agent, EpisodeStore.open(toy_demos)))
+    learning = Learning(agent, CONFIG, labelled(agent, [toy_demos]))
     for seed in range(30):
         learning.take(rollout(ToyEnv(), agent, explore=True, seed=seed))
     agent.update = lambda replay: {"critic_loss": float("nan")}

@@ -138,7 +138,7 @@ def test_it_learns_in_the_toy_world(toy_demos, toy_policy, tmp_path):
     practice = RefineConfig(steps=3000, base_steps=500, first_updates=300, utd=1, threads=1)
     torch.manual_seed(0)
     build = lambda: config.build(checkpoint.load(toy_policy))  # noqa: E731
-    file = refine(tmp_path / "run", toy_demos, ToyEnv, build, practice, {"agent": config}, save_agent)
+    file = refine(tmp_path / "run", [toy_demos], ToyEnv, build, practice, {"agent": config}, save_agent)
     before = evaluate(ToyEnv, partial(load_agent, toy_policy, 4), episodes=100)["summary"]["successes"]
     after = evaluate(ToyEnv, partial(load_agent, file), episodes=100)["summary"]["successes"]
     assert before <= 65 and after >= before + 15, (before, after)

@@ -43,7 +43,7 @@ from tests.test_refine import AGENT, CONFIG, built
 verb, out, demos, base = sys.argv[1], *map(Path, sys.argv[2:])
 if verb.startswith("refine"):
     config = replace(CONFIG, overlap=verb == "refine overlapped")
-    refine(out, demos, ToyEnv, partial(built, base), config, {"agent": AGENT}, save_agent)
+    refine(out, [demos], ToyEnv, partial(built, base), config, {"agent": AGENT}, save_agent)
 else:
     config = PretrainConfig(steps=400, warmup=20, batch=32, save_every=25)
     pretrain(out, demos, FlowConfig(horizon=8, backbone=MlpConfig(32, 1, dropout=0.1)), config, checkpoint.save)
@@ -99,7 +99,7 @@ def test_a_run_killed_at_random_moments_equals_the_straight_run(verb, toy_demos,
 
 def run(out, demos, policy, config=CONFIG, env=ToyEnv):
     loaded = checkpoint.load(policy)
-    return refine(out, demos, env, lambda: AGENT.build(loaded), config, {"agent": AGENT}, save_agent)
+    return refine(out, [demos], env, lambda: AGENT.build(loaded), config, {"agent": AGENT}, save_agent)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_gradient_steps_are_the_update_to_data_ratio_times_steps(finished):
 
 def test_overlapped_practice_acts_as_learned_one_episode_earlier(finished, toy_demos, toy_policy, tmp_path):
     config = replace(CONFIG, overlap=True)
-    refine(tmp_path / "run", toy_demos, ToyEnv, partial(built, toy_policy), config, {"agent": AGENT}, save_agent)
+    refine(tmp_path / "run", [toy_demos], ToyEnv, partial(built, toy_policy), config, {"agent": AGENT}, save_agent)
     inline, overlapped = (EpisodeStore.open(run / "episodes") for run in (finished, tmp_path / "run"))
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     learned = next(i for i, row in enumerate(rows) if row["updates"])  # by the end of this episode

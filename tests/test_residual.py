@@ -218,7 +218,7 @@ def test_refinement_solves_the_toy_world(toy_demos, toy_policy, policy, tmp_path
     before = evaluate(ToyEnv, partial(load_agent, toy_policy, 4), episodes=100)["summary"]["successes"]
     config = DEMOS["toy"].refine
     file = refine(
-        tmp_path / "run", toy_demos, ToyEnv, partial(SMALL.build, policy), config, {"agent": SMALL}, save_agent
+        tmp_path / "run", [toy_demos], ToyEnv, partial(SMALL.build, policy), config, {"agent": SMALL}, save_agent
     )
     after = evaluate(ToyEnv, partial(load_agent, file), episodes=100)["summary"]["successes"]
     assert 20 <= before <= 75

@@ -127,7 +127,7 @@ def test_trap_04_the_step_counter_is_the_simulators(toy_demos, toy_policy, tmp_p
 
     config = RefineConfig(steps=300, base_steps=100, first_updates=2, utd=0.1, threads=1)
     build = lambda: AGENTS["residual of chunks"].build(checkpoint.load(toy_policy))  # noqa: E731
-    refine(tmp_path / "run", toy_demos, Counted, build, config, {}, save_agent)
+    refine(tmp_path / "run", [toy_demos], Counted, build, config, {}, save_agent)
     assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["steps"] == made[0] >= 300
 
 
@@ -295,7 +295,7 @@ def test_trap_11_other_reward_conventions_are_refused_and_values_fit_their_bins(
             store.append(replace(good, reward=reward.astype(np.float32)))
         agent = AGENTS["residual"].build(checkpoint.load(toy_policy))
         with pytest.raises(RobotRLError, match="episode 0 .* reward convention"):
-            labelled(agent, EpisodeStore.open(tmp_path / f"{reward[0]}"))
+            labelled(agent, [tmp_path / f"{reward[0]}"])
     critic = CriticEnsemble(2, 3, 8, bins=51)
     values = torch.linspace(0, 1, 33)
     centres = (critic.edges[1:] + critic.edges[:-1]) / 2
@@ -365,7 +365,7 @@ def test_trap_16_a_resumed_learner_goes_on_as_the_straight_one(name, toy_demos, 
     def learner():
         torch.manual_seed(0)
         agent = AGENTS[name].build(checkpoint.load(toy_policy))
-        return Learning(agent, config, labelled(agent, EpisodeStore.open(toy_demos)))
+        return Learning(agent, config, labelled(agent, [toy_demos]))
 
     def go_on(learning, store, start):
         for seed in range(start, start + 4):

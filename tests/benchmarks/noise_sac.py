@@ -44,24 +44,23 @@ def main() -> None:
     world = worlds.of_spec(checkpoint.load(given.base).spec)
     base = evaluate(world.build, partial(load_agent, given.base, EXECUTE))["summary"]["successes"]
     print(f"base {base}/100", flush=True)
-    for seed in given.seeds:
-        for name, run in (("ours", _ours), ("stable-baselines3", _theirs)):
-            start = time.perf_counter()
-            wins, practice = run(given.base, given.demos, world, given.steps, seed)
-            minutes = (time.perf_counter() - start) / 60
-            print(f"seed {seed} {name}: {wins}/100, {practice:.2f} in practice, {minutes:.1f} min", flush=True)
+    with TemporaryDirectory() as folder:  # around all: taking thousands of files away again is nobody's practice
+        for seed in given.seeds:
+            for name, run in (("ours", partial(_ours, Path(folder) / str(seed))), ("stable-baselines3", _theirs)):
+                start = time.perf_counter()
+                wins, practice = run(given.base, given.demos, world, given.steps, seed)
+                minutes = (time.perf_counter() - start) / 60
+                print(f"seed {seed} {name}: {wins}/100, {practice:.2f} in practice, {minutes:.2f} min", flush=True)
 
 
-def _ours(base: Path, demos: Path, world: worlds.WorldConfig, steps: int, seed: int) -> tuple[int, float]:
+def _ours(out: Path, base: Path, demos: Path, world: worlds.WorldConfig, steps: int, seed: int) -> tuple[int, float]:
     agent = DsrlConfig(
         "sac", EXECUTE, BOUND, GAMMA, heads=2, width=WIDTH, batch=BATCH, critic_only=0, target_entropy=0.0
     )
     practice = RefineConfig(steps, base_steps=WARM_UP, first_updates=0, utd=UTD, threads=1, seed=seed)
-    with TemporaryDirectory() as folder:
-        build = lambda: agent.build(checkpoint.load(base))  # noqa: E731
-        file = refine(Path(folder) / "run", demos, world.build, build, practice, {}, save_agent)
-        rows = (file.parent / "metrics.jsonl").read_text().splitlines()
-        told = evaluate(world.build, partial(load_agent, file))["summary"]["successes"]
+    file = refine(out, [demos], world.build, lambda: agent.build(checkpoint.load(base)), practice, {}, save_agent)
+    rows = (out / "metrics.jsonl").read_text().splitlines()
+    told = evaluate(world.build, partial(load_agent, file))["summary"]["successes"]
     return told, float(np.mean(['"success": 1.0' in row for row in rows]))
 
 
