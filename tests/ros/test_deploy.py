@@ -114,11 +114,14 @@ def test_fault_f28_ctrl_c_in_mid_episode_gives_the_arm_back_and_ends_soon(runnin
     wait_until(says(running[1], "'policy' let go of it"), 2)
 
 
-def test_a_lifecycle_manager_configures_activates_and_deactivates(running, spawn, robot, policy, node, wait_until):
+def test_a_lifecycle_manager_configures_activates_and_deactivates_and_once_more(
+    running, spawn, robot, policy, node, wait_until, tmp_path
+):
     from lifecycle_msgs.msg import Transition
     from lifecycle_msgs.srv import ChangeState
 
-    deploy = spawn(*CLI, "deploy", "--robot", robot, "--agent", policy, "--episodes", "0", "--no-autostart")
+    words = ("--robot", robot, "--agent", policy, "--episodes", "0", "--out", tmp_path / "episodes")
+    deploy = spawn(*CLI, "deploy", *words, "--no-autostart")
     client = node.create_client(ChangeState, "policy_node/change_state")
     wait_until(client.service_is_ready, 60)
 
@@ -127,15 +130,17 @@ def test_a_lifecycle_manager_configures_activates_and_deactivates(running, spawn
         wait_until(future.done, 30)
         return future.result().success
 
-    assert change(Transition.TRANSITION_CONFIGURE)
-    assert "policy/arm: 1" not in running[1].log.read_text()  # nothing moves yet
-    assert change(Transition.TRANSITION_ACTIVATE)
-    wait_until(says(running[1], "policy/arm: 1"), 60)
-    time.sleep(0.5)
-    assert change(Transition.TRANSITION_DEACTIVATE)
-    wait_until(says(running[1], "'policy' let go of it"), 2)
-    assert change(Transition.TRANSITION_CLEANUP)
+    for lease in ("policy/arm: 1", "policy/arm: 2"):
+        assert change(Transition.TRANSITION_CONFIGURE)
+        assert lease not in running[1].log.read_text()  # nothing moves yet
+        assert change(Transition.TRANSITION_ACTIVATE)
+        wait_until(says(running[1], lease), 60)
+        time.sleep(0.5)
+        assert change(Transition.TRANSITION_DEACTIVATE)
+        wait_until(says(running[1], "'policy' let go of it"), 2)
+        assert change(Transition.TRANSITION_CLEANUP)
     assert deploy.poll() is None
+    assert len(EpisodeStore.open(tmp_path / "episodes")) == 2
 
 
 def test_what_does_not_fit_is_refused_before_anything_moves(spawn, robot, policy, tmp_path):
