@@ -333,11 +333,33 @@ def test_fault_f26_speed_changes_only_while_the_arm_is_stopped(rig):
     assert np.linalg.norm(ways, axis=1).max() * rig.robot.servo_rate <= 0.2 * rig.robot.limits.speed + 1e-6
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_fault_f28_asked_to_end_it_comes_to_rest_first_and_ends_soon(rig, arm_node, sign):
+def test_fault_f27_a_node_that_the_machine_leaves_no_time_holds_and_never_hurries_after(rig, spawn, arm_node):
+    rig.node.destroy_publisher(rig.wishes.pop("policy"))
+    streamer = spawn("-m", "tests.ros.streamer")
+    rig.until(lambda: np.ptp([p[1] for _, p, _ in rig.setpoints] or [0]) > 0.005, 20, "it moves")
+    for _ in range(2 * (os.cpu_count() or 1)):
+        spawn("-c", "while True: pass")
+    time.sleep(1.0)
+    os.killpg(arm_node.pid, signal.SIGSTOP)  # as in a long pause of the garbage collector
+    time.sleep(0.3)
+    before, at = len(rig.setpoints), time.monotonic()
+    os.killpg(arm_node.pid, signal.SIGCONT)
+    rig.until(lambda: rig.stopped, 2, "what it knows is old: it stops")
+    print(f"{rig.stopped}; the setpoint came {1000 * (rig.moved_last() - at):.0f} ms after the pause to rest")
+    after = np.array([p for _, p, _ in rig.setpoints[before - 1 :]])
+    assert np.linalg.norm(np.ptp(after, axis=0)) < 0.025, (
+        "the way to brake from 0.25 m/s, and back to the measured pose"
+    )
+    assert streamer.poll() is None
+
+
+@pytest.mark.parametrize(("sign", "times"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 1)])
+def test_fault_f28_asked_to_end_it_comes_to_rest_first_and_ends_soon(rig, arm_node, sign, times):
     rig.stroll(0.3, speed=0.15)
     since = time.monotonic()
-    arm_node.send_signal(sign)
+    for _ in range(times):
+        arm_node.send_signal(sign)
+        time.sleep(0.03)
     assert arm_node.wait(10) == 0
     assert time.monotonic() - since < 3
     last = [p for _, p, _ in rig.setpoints[-3:]]
