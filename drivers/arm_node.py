@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 SOURCES = ("teleop", "policy")  # the first goes before
 STATUS, CHECKS = 0.1, 0.5  # periods [s]
+PATIENCE = 1.4  # periods of the policy; whoever says nothing for so long is not followed until the next word
 APART = (0.02, 0.1)  # measured pose and that of the measured joints, at most [m], [rad]
 UNKNOWN = "_UNKNOWN_"  # in rmw's name of a node whose own has not come yet
 LAST_TICKS = 1.0  # to come to rest in when it is shut down [s]
@@ -82,7 +83,7 @@ class ArmNode:
             return
         state = self.listener.readings.last
         self._watch(steady)
-        ruling = self.servo.tick(state, now)
+        ruling = self.servo.tick(state, now, self._is_quiet(steady))
         if ruling is not None and ruling.sent is not None:
             self.controller.send(ruling.sent, self.servo.gate.joints, state, now)
             self.gripper.send(ruling.sent.gripper, now)
@@ -106,6 +107,11 @@ class ArmNode:
             gate.stop(f"the arm's state is silent for {steady - self.listener.heard:.2f} s")
         elif self.servo.commanded and steady - self._heard[gate.holder] > age:
             gate.stop(f"'{gate.holder}' is silent for {steady - self._heard[gate.holder]:.2f} s")
+
+    def _is_quiet(self, steady: float) -> bool:
+        """Whether the arm or its holder missed a word, long before either counts as silent."""
+        heard = [self.listener.heard, *([self._heard[self.servo.gate.holder]] if self.servo.commanded else [])]
+        return steady - min(heard) > PATIENCE / self.robot.rate
 
     def _log(self, ruling: Ruling) -> None:
         """Each decision at debug level; what is new and not plain, for everyone."""

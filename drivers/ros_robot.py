@@ -25,6 +25,7 @@ from robot_rl.types import RobotRLError, Target
 if TYPE_CHECKING:
     from rclpy.node import Node
 
+LATELY = 0.3  # within so long a status of the arm's node is news [s]
 ANSWER = 5.0  # time that a service has [s]
 START = 20.0  # of the other nodes
 COME_TO_REST = 5.0
@@ -78,12 +79,15 @@ class RosArm:
         self._pose.publish(pose_msg(target.stamp, self._frame, target.position, target.turn))
 
     def hold(self) -> None:
-        """Give the arm back to its node, which holds it."""
+        """Give the arm back to its node, which holds it; not where somebody else commands it by now.
+
+        Who has heard nothing of late was the one that hung: its lease may be over, and its silence stopped the arm.
+        """
         from std_srvs.srv import Trigger
 
-        self._lease = ""
-        release = self._services[f"{SOURCE}/release"]
-        if release.service_is_ready():
+        lease, self._lease = self._lease, ""
+        release, heard = self._services[f"{SOURCE}/release"], time.monotonic() - self._status_at < LATELY
+        if lease and heard and lease == self.status["lease"] and release.service_is_ready():
             release.call_async(Trigger.Request())
 
     def call(self, service: str) -> str:

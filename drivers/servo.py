@@ -89,8 +89,11 @@ class Servo:
         self._wish = target
         return True
 
-    def tick(self, state: ArmState, now: float) -> Ruling | None:
-        """The ruling on the setpoint of this moment, a servo period after the last; None: there is nothing to send."""
+    def tick(self, state: ArmState, now: float, quiet: bool = False) -> Ruling | None:
+        """The ruling on the setpoint of this moment, a servo period after the last; None: there is nothing to send.
+
+        `quiet`: the holder or the arm missed a word, so the setpoint brakes and rests until they speak again.
+        """
         if self.gate.rests:
             return None
         wish, self._wish = self._wish, None
@@ -101,6 +104,10 @@ class Servo:
             if self.gate.refuses(wish, state, now):
                 return self.gate.check(wish, state, now)  # counts it, and brakes
             self._path = Path(self.gate.setpoint, wish, now, self._duration(wish))
+        if quiet and self._path is not None and not self.gate.stopped:
+            self._path = replace(self._path, begin=self._path.begin + self.gate.period)  # time stands still on it too
+            here = replace(self.gate.setpoint, stamp=self._path.end.stamp if self.commanded else state.stamp)
+            return self.gate.check(here, state, now)
         return self.gate.check(self._ahead(state, now), state, now)
 
     @property

@@ -1,21 +1,23 @@
-"""A simulated arm, its sensors and cameras on the robot's own topics, in real time; `robot-rl simulate` starts it.
+"""A simulated arm and its sensors on the robot's own topics, in real time; `robot-rl simulate` starts it.
 
 It takes what a Cartesian impedance controller and a gripper's controller take, and publishes what their robot would.
 Beside that, what only a simulator can: `world/reset` (std_srvs/Trigger) starts the world anew with the parameter
-`seed`, which then counts on; `world/success` (std_msgs/Bool) says whether the task is solved.
+`seed`, which then counts on; `world/success` (std_msgs/Bool) says whether the task is solved. Its cameras are in a
+process of their own (sim_cameras.py).
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from drivers.messages import numbers_msg, pose_msg, pose_of, stamp_msg
-from drivers.node_process import room_for_pictures, spin, start_ros
+from drivers.node_process import spin, start_ros
 from drivers.robot_file import RobotFile
+from drivers.sim_cameras import SimCameras, View, simulated
 from robot_rl.types import ArmState, RobotRLError
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class World(Protocol):
     base_name: str
     joint_names: list[str]
     object_names: list[str]
+    camera_names: list[str]
 
     def reset(self, seed: int | None) -> None: ...  # noqa: D102
     def command(self, position: np.ndarray, turn: np.ndarray) -> None: ...  # noqa: D102
@@ -39,14 +42,16 @@ class World(Protocol):
     def objects(self) -> np.ndarray: ...  # noqa: D102
     def state(self, stamp: float, closed: float, opened: float) -> ArmState: ...  # noqa: D102
     def succeeded(self) -> bool: ...  # noqa: D102
-    def image(self, camera: str, height: int) -> np.ndarray: ...  # noqa: D102
+    def look(self) -> np.ndarray: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102
 
 
 class SimRobotNode:
     """Drives a `World` at the servo's rate, by the steady clock."""
 
-    def __init__(self, node: Node, robot: RobotFile, world: World, seed: int = 0) -> None:
+    def __init__(
+        self, node: Node, robot: RobotFile, world: World, seed: int = 0, cameras: SimCameras | None = None
+    ) -> None:
         from rclpy.clock import Clock
         from rclpy.clock_type import ClockType
 
@@ -54,8 +59,7 @@ class SimRobotNode:
         self.node, self.robot, self.world = node, robot, world
         self.period = 1.0 / robot.servo_rate
         self._due = time.monotonic()
-        self._cameras = {n: c for n, c in robot.cameras.items() if c.device.startswith("sim:")}
-        self._next_picture = dict.fromkeys(self._cameras, 0.0)
+        self._cameras = cameras
         self._declare(seed)
         self._connect()
         node.create_timer(self.period, self.tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -70,7 +74,7 @@ class SimRobotNode:
         self.publish()
 
     def publish(self) -> None:
-        """Joint states, wrench, pose, objects, success; and the pictures that are due."""
+        """Joint states, wrench, pose, objects, success; and to the cameras, how all looks."""
         from std_msgs.msg import Bool
 
         now, robot = self.node.get_clock().now().nanoseconds * 1e-9, self.robot
@@ -81,20 +85,8 @@ class SimRobotNode:
         self._pose.publish(pose_msg(now, robot.base_frame, state.position, state.turn))
         self._objects.publish(numbers_msg(now, self.world.object_names, self.world.objects()))
         self._success.publish(Bool(data=self.world.succeeded()))
-        for name in self._cameras:
-            if time.monotonic() >= self._next_picture[name]:
-                self._take_picture(name, now)
-
-    def _take_picture(self, name: str, now: float) -> None:
-        from drivers.messages import image_msg
-        from robot_rl.types import Frame
-
-        camera = self._cameras[name]
-        image = self.world.image(camera.device.partition(":")[2], camera.height)
-        self._pictures[name] += 1
-        frame = Frame(now, image, self._pictures[name])
-        self._camera_publishers[name].publish(image_msg(frame, name))
-        self._next_picture[name] = time.monotonic() + 1.0 / camera.rate - 0.5 * self.period
+        if self._cameras is not None:
+            self._cameras.show(now, self.world.look())
 
     def _reset(self, _request: Any, response: Any) -> Any:
         from rclpy.parameter import Parameter
@@ -131,8 +123,7 @@ class SimRobotNode:
 
     def _connect(self) -> None:
         from geometry_msgs.msg import PoseStamped, WrenchStamped
-        from rclpy.qos import qos_profile_sensor_data
-        from sensor_msgs.msg import Image, JointState
+        from sensor_msgs.msg import JointState
         from std_msgs.msg import Bool, Float64MultiArray
         from std_srvs.srv import Trigger
 
@@ -144,11 +135,6 @@ class SimRobotNode:
         objects = robot.sensors.get("objects")
         self._objects = node.create_publisher(JointState, objects.topic if objects else "objects", 10)
         self._success = node.create_publisher(Bool, "world/success", 10)
-        self._camera_publishers = {
-            name: node.create_publisher(Image, camera.topic, qos_profile_sensor_data)
-            for name, camera in self._cameras.items()
-        }
-        self._pictures = dict.fromkeys(self._cameras, 0)
         node.create_subscription(PoseStamped, robot.controller.topic, self._take, 1)
         node.create_subscription(Float64MultiArray, robot.gripper.topic, self._take_gripper, 1)
         node.create_service(Trigger, "world/reset", self._reset)
@@ -161,16 +147,25 @@ class SimRobotNode:
             raise RobotRLError(f"the simulated arm's base is '{world.base_name}', the file says '{robot.base_frame}'")
         if missing := {*robot.joints, robot.gripper.joint} - set(world.joint_names):
             raise RobotRLError(f"the simulated arm lacks {', '.join(missing)}; it has {', '.join(world.joint_names)}")
+        views = {camera.device.partition(":")[2] for camera in simulated(robot).values()}
+        if missing := views - set(world.camera_names):
+            known = ", ".join(world.camera_names)
+            raise RobotRLError(f"the simulated world lacks the camera {', '.join(sorted(missing))}; it has {known}")
 
 
-def run(robot: RobotFile, world: World, seed: int) -> None:
-    """Spin the node until it is asked to end."""
+def run(robot: RobotFile, world: World, seed: int, make_view: Callable[[], View]) -> None:
+    """Spin the node until it is asked to end; `make_view`, in another process, makes what renders the cameras."""
     import rclpy
 
     asked = start_ros()
-    shows = any(camera.device.startswith("sim:") for camera in robot.cameras.values())
-    with room_for_pictures() if shows else nullcontext():
-        node = rclpy.create_node("sim_robot")
-    SimRobotNode(node, robot, world, seed)
-    spin(node, asked)
+    node = rclpy.create_node("sim_robot")
+    cameras = SimCameras(node, robot, make_view) if simulated(robot) else None
+    SimRobotNode(node, robot, world, seed, cameras)
+
+    def closed() -> bool:
+        if cameras is not None:
+            cameras.close()
+        return True
+
+    spin(node, asked, closed)
     world.close()

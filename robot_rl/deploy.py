@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,17 +44,19 @@ def load(plan: Plan, spec: Spec, load_agent: Callable[..., Any]) -> Callable[[Ro
     """Load and warm up; raises where the checkpoint was made with another robot. Returns what plays."""
     agent = load_agent(plan.agent, plan.execute)
     agent.policy.spec.require(spec, f"the checkpoint {plan.agent}", "the robot's file", state_only=True)
-    store = None if plan.out is None else EpisodeStore.create(plan.out, spec)
+    with _store(plan, spec):  # one that cannot be written to is refused before anything moves
+        pass
     _warm_up(agent, plan.config)
 
     def play(env: Robot, ended: Callable[[], bool]) -> None:
-        player = Realtime(agent, plan.config)
-        try:
+        with _store(plan, spec) as store, closing(Realtime(agent, plan.config)) as player:
             _play(plan, env, player, store, ended)
-        finally:
-            player.close()
 
     return play
+
+
+def _store(plan: Plan, spec: Spec) -> AbstractContextManager[EpisodeStore | None]:
+    return nullcontext() if plan.out is None else EpisodeStore.create(plan.out, spec)
 
 
 def _warm_up(agent: Any, config: RealtimeConfig) -> None:

@@ -21,6 +21,7 @@ from robot_rl import control
 from robot_rl.chunks import ROUNDING, Seam, Track
 from robot_rl.types import Agent, Channel, Decision, Metrics, Obs, RobotRLError
 
+LEFT = 2  # actions of a chunk while which the next is planned, where nothing else is said
 SETTLING = 0.1  # share of a stamp's jitter by which the grid of ticks follows: in time it runs through the middle
 
 
@@ -33,7 +34,7 @@ class RealtimeConfig:
     inpaint: bool = True
     """tell the policy which actions are still ahead, so that its next chunk begins with them"""
     replan: int | None = None
-    """start the next plan when so many actions of the present chunk are past; None: all but one. What is left must last
+    """start the next plan when so many actions of the present chunk are past; None: all but two. What is left must last
     for as long as a plan takes, and a chunk for twice that, or the arm holds meanwhile"""
 
 
@@ -123,7 +124,7 @@ class Realtime:
     def _start(self, obs: Obs, now: float, explore: bool) -> None:
         """Start to plan from `obs` if it is time to, and no plan is in flight."""
         rows = 0 if self._chunk is None else len(self._chunk.actions)
-        rest = max(rows - (self.config.replan or rows - 1), 0) * self._track.period
+        rest = max(rows - (self.config.replan or max(rows - LEFT, 1)), 0) * self._track.period
         if self._plan is not None or self._track.left(now) > rest + ROUNDING * self._track.period:
             return
         ahead = self._track.ahead(now, rows)

@@ -14,8 +14,7 @@ from robot_rl import checkpoints
 from robot_rl import deploy as deploying
 from robot_rl.realtime import RealtimeConfig
 from robot_rl.types import Agent, Env, RobotRLError
-from sim.robosuite_env import RobosuiteEnv
-from sim.robot_world import RobotWorld
+from sim.robot_world import RobotView, RobotWorld, robosuite_world
 from sim.worlds import WorldConfig
 
 Flat = arg(name="")  # the fields of a config without a prefix
@@ -29,11 +28,9 @@ def simulate(robot: Path, seed: int = 0) -> None:
         seed: of the world's first start; each further one counts on
     """
     file = robot_file.load(robot)
-    views = tuple(c.device.partition(":")[2] for c in file.cameras.values() if c.device.startswith("sim:"))
-    world = WorldConfig(file.world, file.arm, cameras=views).build()
-    if not isinstance(world, RobosuiteEnv):
-        raise RobotRLError(f"a robot can be simulated in a world of robosuite, not in '{file.world}'")
-    sim_robot_node.run(file, RobotWorld(world), seed)
+    shadows = any(camera.shadows for camera in file.cameras.values())
+    config = WorldConfig(file.world, file.arm, shadows=shadows)
+    sim_robot_node.run(file, RobotWorld(robosuite_world(config)), seed, partial(RobotView, config))
 
 
 def check(robot: Path, seconds: float = 5.0) -> None:

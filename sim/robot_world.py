@@ -6,11 +6,14 @@ until the next one: that is how an impedance controller on a real arm takes targ
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from robot_rl.geometry import quat_inverse, quat_product, unit_quat, vector_from_quat
 from robot_rl.types import ArmState, RobotRLError
 from sim.robosuite_env import RATE, RobosuiteEnv, controller_of
+from sim.worlds import WorldConfig
 
 
 class RobotWorld:
@@ -30,6 +33,7 @@ class RobotWorld:
         self._tip = self._data.site(self._robot.part_controllers["right"].ref_name)
         self._base = self._data.body(self.base_name)
         self._is_object = np.array([not c.name.startswith(prefix) for c in env.spec.state])
+        self.camera_names = list(env._suite.sim.model.camera_names)
         self.object_names = [c.name for c, is_object in zip(env.spec.state, self._is_object, strict=True) if is_object]
         self.reset(0)
 
@@ -88,6 +92,28 @@ class RobotWorld:
         """Whether the task is solved at present."""
         return self._env.succeeded()
 
+    def look(self) -> np.ndarray:
+        """(n,): all that pictures of this world depend on, for `RobotView.show`."""
+        return np.concatenate([np.ravel(part) for part in _changing(self._model, self._data)])
+
+    def close(self) -> None:
+        """Free the world."""
+        self._env.close()
+
+
+class RobotView:
+    """What cameras see of such a world, wherever that is simulated: `show` its look, and take pictures."""
+
+    def __init__(self, config: WorldConfig) -> None:
+        self._env = robosuite_world(config)
+
+    def show(self, look: np.ndarray) -> None:
+        """What `RobotWorld.look` gave, of a world of the same config."""
+        model, data = self._env._model, self._env._data
+        for part in _changing(model, data):
+            part[...], look = look[: part.size].reshape(part.shape), look[part.size :]
+        self._env._mujoco.mj_kinematics(model, data)
+
     def image(self, camera: str, height: int) -> np.ndarray:
         """(height, height, 3) uint8 RGB."""
         return self._env._image(camera, height)
@@ -95,3 +121,16 @@ class RobotWorld:
     def close(self) -> None:
         """Free the world."""
         self._env.close()
+
+
+def _changing(model: Any, data: Any) -> list[np.ndarray]:
+    """Where things are; some, a door for one, are put elsewhere in the model when a world is reset."""
+    return [data.qpos, data.mocap_pos, data.mocap_quat, model.body_pos, model.body_quat]
+
+
+def robosuite_world(config: WorldConfig) -> RobosuiteEnv:
+    """The world of `config`; raises where it is none that can stand in for a robot."""
+    world = config.build()
+    if not isinstance(world, RobosuiteEnv):
+        raise RobotRLError(f"a robot can be simulated in a world of robosuite, not in '{config.world}'")
+    return world

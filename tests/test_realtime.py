@@ -144,7 +144,7 @@ def test_an_agent_that_answers_at_once_plays_as_in_the_plain_loop_bit_for_bit(to
         assert player.seams()["starved"] == player.seams()["delay_p99"] == 0.0
 
 
-@pytest.mark.parametrize(("replan", "every"), [(None, 15), (5, 5), (16, 16), (99, 16)])
+@pytest.mark.parametrize(("replan", "every"), [(None, 14), (5, 5), (16, 16), (99, 16)])
 def test_the_next_plan_is_started_when_so_many_actions_are_past(replan, every):
     world, agent = World(), Planner()
     rollout(world, realtime(agent, world, forever(0.0), RealtimeConfig(replan=replan)), explore=False)

@@ -176,6 +176,24 @@ def test_a_residual_plans_from_what_its_base_committed_also_with_several_candida
     np.testing.assert_array_equal(agent.plan(obs, explore=False)[:3], ahead)
 
 
+@pytest.mark.parametrize("explore", [False, True])
+def test_what_is_committed_was_corrected_already_and_only_the_rest_of_a_whole_chunk_is(fitted, explore):
+    obs, ahead = seen()
+    agent = ResidualConfig(whole_chunks=True, scale=0.5, exploration=0.05).build(fitted["flow"])
+    torch.nn.init.normal_(agent.actor[-1].weight)
+    agent.updates = agent.config.critic_only + 1
+    agent.reset(0)
+    chunk = agent.decide(obs, explore=explore).actions
+    base = Frozen(fitted["flow"], FrozenConfig(8))
+    base.reset(0)
+    offset = chunk - base.decide(obs, explore=False).actions
+    np.testing.assert_array_equal(chunk[:3], ahead)
+    inside = np.abs(chunk[3:]) < 1.0  # not cut
+    assert np.abs(offset[3:][inside]).min() > 1e-3
+    spread = [np.ptp(column[keep]) for column, keep in zip(offset[3:].T, inside.T, strict=True) if keep.any()]
+    assert spread and max(spread) < 1e-6, "one offset for all"
+
+
 def test_players_that_decide_together_commit_to_nothing(fitted):
     players = [Frozen(fitted["flow"], FrozenConfig(4)) for _ in range(2)]
     with pytest.raises(RobotRLError, match="2 players decide together"):

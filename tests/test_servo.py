@@ -107,6 +107,31 @@ def test_a_silent_source_is_stopped_and_nothing_moves_after():
     assert len(bench.rulings) == count  # at rest there is nothing to send
 
 
+@pytest.mark.parametrize("source", ["policy", HOMING])
+def test_on_a_missed_word_the_setpoint_brakes_at_once_never_turns_back_and_goes_on_with_the_next(source):
+    bench = Bench()
+    bench.position = MIDDLE - [0.15, 0, 0]
+    bench.measure()
+    bench.sleep_until(bench.time + T)
+    bench.servo.arm(source, bench.state(), bench.time)
+    for k in range(1, 15):  # at 0.2 m/s, or on the way home
+        bench.command(wish(bench, (0.2 * PERIOD * k - 0.15, 0, 0)))
+        bench.sleep_until(bench.time + PERIOD)
+    speed = np.linalg.norm(sent(bench)[-1] - sent(bench)[-2]) / T
+    assert speed > 0.1
+    way = [bench.servo.tick(bench.state(), bench.time + k * T, quiet=True).sent.position[0] for k in range(1, 15)]
+    moving = round(speed / LIMITS.acceleration / T) + 1
+    steps = np.diff([sent(bench)[-1][0], *way])
+    assert (steps >= -1e-9).all() and np.abs(steps[moving:]).max() < 1e-9, "braked at once, and stays"
+    assert not bench.stopped
+    bench.time += 14 * T
+    bench.measure()
+    bench.command(wish(bench, (way[-1] - MIDDLE[0] + 0.005, 0, 0)))
+    bench.sleep_until(bench.time + 2 * PERIOD)
+    assert not bench.stopped and bench.servo.gate.counts["rejected"] == 0
+    assert sent(bench)[-1][0] > way[-1] + 0.003
+
+
 def test_before_its_first_wish_a_source_may_take_its_time():
     bench = armed()
     bench.sleep_until(bench.time + 5.0)

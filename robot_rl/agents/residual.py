@@ -184,6 +184,9 @@ class Residual:
             residual = residual + torch.cat([player._exploration(1) for player in players])
         action = (base.flatten(1) + residual).clamp(-1.0, 1.0).view(base.shape).numpy()
         if self.config.whole_chunks:
+            for chunk, seen in zip(action, obs, strict=True):
+                ahead = seen.get("committed", chunk[:0])[: len(chunk)]
+                chunk[: len(ahead)] = ahead  # it was corrected when it was planned
             return [Decision(a) for a in action]
         return [Decision(a, {"base_action": b}) for a, b in zip(action, base.numpy(), strict=True)]
 

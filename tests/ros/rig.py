@@ -27,7 +27,9 @@ ROBOT = {
     "move": 0.02, "turn": 0.1, "wrench": "wrench", "home": [*MIDDLE.tolist(), *DOWN.tolist()],
 }  # fmt: skip
 FOLLOWS = 0.2  # share of the way to its setpoint that the arm makes in 10 ms
-HOLD = 0.2  # after its source fell silent the setpoint brakes within so long [s]
+HOLD = 0.2  # after a fault the setpoint has braked within so long [s]
+SLOW = 0.01  # [m/s]
+NEAR = 0.005  # so little does it then move, on to the measured pose [m]
 
 
 def robot_yaml(path: Path, **changes: Any) -> Path:
@@ -125,11 +127,20 @@ class Rig:
         cosines = np.abs((turns[1:] * turns[:-1]).sum(1)).clip(0, 1)
         assert (2 * np.arccos(cosines)).max() / period <= limits.turn_speed + 1e-3
 
-    def rests_since(self) -> float:
+    def braked_since(self, since: float) -> float:
+        """When, not before `since`, the setpoint was `SLOW` and from then on within `NEAR` [s]; inf: never."""
+        late = [(when, position) for when, position, _ in self.setpoints if when > since - 0.05]
+        times, positions = np.array([when for when, _ in late]), np.array([position for _, position in late])
+        for k in range(1, len(late)):
+            stays = np.linalg.norm(positions[k:] - positions[k], axis=1).max() < NEAR
+            if stays and np.linalg.norm(positions[k] - positions[k - 1]) * self.robot.servo_rate < SLOW:
+                return max(float(times[k]), since)
+        return np.inf if late else since  # nothing is sent to an arm that rests
+
+    def moved_last(self) -> float:
         """When the setpoint moved last [s]."""
-        moved = [
-            b[0] for a, b in zip(self.setpoints, self.setpoints[1:], strict=False) if np.abs(a[1] - b[1]).max() > 1e-6
-        ]
+        pairs = zip(self.setpoints, self.setpoints[1:], strict=False)
+        moved = [b[0] for a, b in pairs if np.linalg.norm(a[1] - b[1]) > 1e-6]
         return moved[-1] if moved else -np.inf
 
     def _publish(self) -> None:

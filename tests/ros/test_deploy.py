@@ -9,31 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
-from policies import checkpoint
-from policies.flow import FlowConfig
-from policies.mlp import MlpConfig
 from robot_rl.episodes import EpisodeStore
-from sim.robosuite_env import RobosuiteConfig
 
 pytestmark = pytest.mark.timeout(180)
 ROBOT = Path(__file__).parents[2] / "launch/params/sim_panda_lift.yaml"
 CLI = ("-m", "robot_rl.cli")
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory):
-    """One that knows nothing, of the world Lift: it moves the arm a little."""
-    torch.manual_seed(0)
-    env = RobosuiteConfig("Lift", max_steps=40).build()
-    made = FlowConfig(horizon=16, backbone=MlpConfig(width=32, depth=1)).build(env.spec)
-    episode_state = torch.from_numpy(env.reset(0)["state"]).repeat(50, 1)
-    made.fit((episode_state + 0.05 * torch.randn(episode_state.shape)).numpy(), torch.rand(50, 7).numpy() * 0.2 - 0.1)
-    env.close()
-    file = tmp_path_factory.mktemp("policy") / "policy.pt"
-    checkpoint.save(made, file)
-    return file
 
 
 UNDER_WAY = 1.5  # after the arm was armed the episode surely is [s]
@@ -92,6 +73,26 @@ def test_fault_f08_a_killed_policy_node_is_held_and_another_goes_on(running, spa
     assert second.poll() is None and "aborted" not in second.log.read_text()
 
 
+def test_fault_f21_one_that_hung_sees_that_its_lease_is_over_and_leaves_its_successor_alone(
+    running, spawn, robot, policy, wait_until
+):
+    words = ("--robot", robot, "--agent", policy, "--episodes", "1", "--seed", "0")
+    first = spawn(*CLI, "deploy", *words)
+    wait_until(says(running[1], "policy/arm: 1"), 60)
+    time.sleep(UNDER_WAY)
+    os.killpg(first.pid, signal.SIGSTOP)
+    wait_until(says(running[1], "silent|observation .* s old"), 2)
+    second = spawn(*CLI, "deploy", *words)
+    wait_until(says(running[1], "policy/arm: 2"), 60)
+    time.sleep(0.5)
+    os.killpg(first.pid, signal.SIGCONT)
+    wait_until(says(first, "aborted after .* steps"), 5)
+    assert first.wait(10) == 0
+    time.sleep(1.0)
+    assert second.poll() is None and "aborted" not in second.log.read_text()
+    assert "'policy' let go of it" not in running[1].log.read_text()
+
+
 def test_fault_f10_a_robot_that_stands_still_ends_the_episode_and_stays_stopped(
     running, spawn, robot, policy, wait_until
 ):
@@ -104,21 +105,28 @@ def test_fault_f10_a_robot_that_stands_still_ends_the_episode_and_stays_stopped(
     assert deploy.wait(20) == 0
 
 
-def test_fault_f28_ctrl_c_in_mid_episode_gives_the_arm_back_and_ends_soon(running, spawn, robot, policy, wait_until):
+def test_fault_f28_ctrl_c_and_once_more_in_mid_episode_gives_the_arm_back_and_ends_soon(
+    running, spawn, robot, policy, wait_until
+):
     deploy = spawn(*CLI, "deploy", "--robot", robot, "--agent", policy, "--episodes", "0", "--seed", "0")
     wait_until(says(running[1], "policy/arm: 1"), 60)
     time.sleep(UNDER_WAY)
     since = time.monotonic()
-    deploy.send_signal(signal.SIGINT)
+    for _ in range(2):  # some press it again
+        deploy.send_signal(signal.SIGINT)
+        time.sleep(0.05)
     assert deploy.wait(10) == 0 and time.monotonic() - since < 10
     wait_until(says(running[1], "'policy' let go of it"), 2)
 
 
-def test_a_lifecycle_manager_configures_activates_and_deactivates(running, spawn, robot, policy, node, wait_until):
+def test_a_lifecycle_manager_configures_activates_and_deactivates_and_once_more(
+    running, spawn, robot, policy, node, wait_until, tmp_path
+):
     from lifecycle_msgs.msg import Transition
     from lifecycle_msgs.srv import ChangeState
 
-    deploy = spawn(*CLI, "deploy", "--robot", robot, "--agent", policy, "--episodes", "0", "--no-autostart")
+    words = ("--robot", robot, "--agent", policy, "--episodes", "0", "--out", tmp_path / "episodes")
+    deploy = spawn(*CLI, "deploy", *words, "--no-autostart")
     client = node.create_client(ChangeState, "policy_node/change_state")
     wait_until(client.service_is_ready, 60)
 
@@ -127,15 +135,17 @@ def test_a_lifecycle_manager_configures_activates_and_deactivates(running, spawn
         wait_until(future.done, 30)
         return future.result().success
 
-    assert change(Transition.TRANSITION_CONFIGURE)
-    assert "policy/arm: 1" not in running[1].log.read_text()  # nothing moves yet
-    assert change(Transition.TRANSITION_ACTIVATE)
-    wait_until(says(running[1], "policy/arm: 1"), 60)
-    time.sleep(0.5)
-    assert change(Transition.TRANSITION_DEACTIVATE)
-    wait_until(says(running[1], "'policy' let go of it"), 2)
-    assert change(Transition.TRANSITION_CLEANUP)
+    for lease in ("policy/arm: 1", "policy/arm: 2"):
+        assert change(Transition.TRANSITION_CONFIGURE)
+        assert lease not in running[1].log.read_text()  # nothing moves yet
+        assert change(Transition.TRANSITION_ACTIVATE)
+        wait_until(says(running[1], lease), 60)
+        time.sleep(0.5)
+        assert change(Transition.TRANSITION_DEACTIVATE)
+        wait_until(says(running[1], "'policy' let go of it"), 2)
+        assert change(Transition.TRANSITION_CLEANUP)
     assert deploy.poll() is None
+    assert len(EpisodeStore.open(tmp_path / "episodes")) == 2
 
 
 def test_what_does_not_fit_is_refused_before_anything_moves(spawn, robot, policy, tmp_path):
