@@ -38,6 +38,13 @@ class Device(Protocol):
     def events(self) -> list[Event]:
         """What was pressed since the last call, in order."""
 
+    def fingers(self, closed: float) -> None:
+        """While nobody holds the dead-man: so the fingers are now, +1 closed and -1 open.
+
+        What only toggles them goes on from there, so that who takes over drops nothing; who has a position, as a
+        leader arm, keeps its own.
+        """
+
     def close(self) -> None:
         """Give it back."""
 
