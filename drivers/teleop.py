@@ -7,7 +7,8 @@ there is no hand; a device that is gone raises `DeviceLost`, which is not the sa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from robot_rl.types import Channel, RobotRLError
 
 Event = Literal["start", "success", "failure", "discard", "pause", "quit"]
 EVENTS: tuple[Event, ...] = ("start", "success", "failure", "discard", "pause", "quit")
+State = Literal["waiting", "recording", "paused", "judging", "correcting", "done", "lost"]
 HAND = 7  # numbers of a hand
 AXES = ("_x", "_y", "_z", "_rx", "_ry", "_rz")
 
@@ -36,8 +38,59 @@ class Device(Protocol):
     def events(self) -> list[Event]:
         """What was pressed since the last call, in order."""
 
+    def fingers(self, closed: float) -> None:
+        """While nobody holds the dead-man: so the fingers are now, +1 closed and -1 open.
+
+        What only toggles them goes on from there, so that who takes over drops nothing; who has a position, as a
+        leader arm, keeps its own.
+        """
+
     def close(self) -> None:
         """Give it back."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the person at the controls should know now."""
+
+    state: State
+    """waiting: nothing moves until "start"; recording: steps are kept; paused: the arm holds and nothing is kept;
+    judging: the episode is over and wants "success", "failure" or "discard"; correcting: a policy plays, and the
+    person may take over; done: all episodes are there; lost: the device or the arm is gone, `message` says which"""
+    episodes: int = 0
+    """that the store holds"""
+    wanted: int = 0
+    """that it shall hold; 0: as many as come"""
+    steps: int = 0
+    """of the running episode, or of the one just over"""
+    held: bool = False
+    """somebody holds the dead-man"""
+    rate: float = 0.0
+    """control steps a second, measured over the last second [Hz]; 0: no step is made"""
+    age: float = 0.0
+    """of the newest observation when it was used [s]"""
+    drops: int = 0
+    """ticks that came late, in all episodes of this session"""
+    lagging: str = ""
+    """the stream that lags, in words; "": none does. The screen rings when it becomes so"""
+    message: str = ""
+    """what was done last, or what is wanted of the person"""
+    images: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """the newest picture (H, W, 3) uint8 RGB of each camera by its name; empty where there is none"""
+
+
+Human = Callable[[np.ndarray], np.ndarray | None]  # from what was executed last (A,) to what is wanted now
+
+
+def nobody(_executed: np.ndarray) -> None:
+    """The human where there is none."""
+
+
+class Screen(Protocol):
+    """What shows the session to the person: a terminal, a web page."""
+
+    def show(self, status: Status) -> None:
+        """Show it. Called every control step and a few times a second between; returns at once, and may skip."""
 
 
 def action_of_hand(hand: np.ndarray, channels: Sequence[Channel]) -> np.ndarray:
