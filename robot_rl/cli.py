@@ -35,7 +35,6 @@ from robot_rl.agents.rlpd import RlpdConfig
 from robot_rl.agents.taco import TacoConfig
 from robot_rl.demo import DemoConfig, Parts
 from robot_rl.episodes import GIB, EpisodeStore
-from robot_rl.formats import robomimic
 from robot_rl.pretrain import PretrainConfig
 from robot_rl.promote import play_and_promote
 from robot_rl.refine import RefineConfig
@@ -176,10 +175,10 @@ def collect(
 
 
 def import_(source: Path, out: Path, world: Annotated[WorldConfig, Flat] = WorldConfig(world="")) -> None:
-    """Bring recordings into a store: a diffusion_policy zarr, or robomimic's or robosuite's HDF5.
+    """Bring recordings into a store: a LeRobot dataset, a diffusion_policy zarr, robomimic's or robosuite's HDF5.
 
     Args:
-        source: the zarr folder or the HDF5 file
+        source: the folder of the dataset or of the zarr, or the HDF5 file
         out: the store to make
         world: where it was recorded, where the recording does not say: pusht for a zarr; a camera takes images along
     """
@@ -188,15 +187,16 @@ def import_(source: Path, out: Path, world: Annotated[WorldConfig, Flat] = World
     print(f"imported {count} episodes\n{inspecting.inspect(out)}")
 
 
-def export(store: Path, out: Path) -> None:
-    """Write a store as a robomimic HDF5 file, which robomimic 0.3 reads.
+def export(store: Path, out: Path, to: imports.Format | None = None) -> None:
+    """Write a store as a robomimic HDF5 file, a LeRobot v3 dataset or a diffusion_policy zarr.
 
     Args:
         store: the store of episodes
-        out: the file to make
+        out: the file or folder to make
+        to: its format; where not given by its name: *.hdf5 for robomimic, *.zarr for diffusion_policy, else lerobot
     """
     source = EpisodeStore.open(store)
-    print(f"exported {robomimic.write(out, source.spec, source)} episodes to {out}")
+    print(f"exported {imports.export(out, source, to)} episodes to {out}")
 
 
 def inspect(store: Path, out: Path | None = None, repair: bool = False, video_of: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""Recordings of other projects as episodes of our worlds: joins the readers of `formats/` with `sim/`."""
+"""Recordings of other projects as episodes of our worlds, and ours as theirs: joins `formats/` with `sim/`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,28 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import h5py
 
-from robot_rl.formats import diffusion_policy, robomimic, robosuite_hdf5
+from robot_rl.episodes import EpisodeStore
+from robot_rl.formats import diffusion_policy, lerobot, lerobot_writer, robomimic, robosuite_hdf5
 from robot_rl.types import Episode, RobotRLError, Spec
 from sim import pusht
 from sim.robosuite_env import RobosuiteEnv
 from sim.worlds import WorldConfig
+
+Format = Literal["robomimic", "diffusion_policy", "lerobot"]
+ENDINGS: dict[str, Format] = {".hdf5": "robomimic", ".h5": "robomimic", ".zarr": "diffusion_policy", "": "lerobot"}
+
+
+def export(out: Path, store: EpisodeStore, to: Format | None) -> int:
+    """Write all of `store` to `out`, in the format that its name tells where none is given; returns how many."""
+    to = to or ENDINGS.get(out.suffix)
+    if to is None:
+        raise RobotRLError(f"the name {out} tells no format; give one with --to, or end it with .hdf5 or .zarr")
+    writers = {"robomimic": robomimic, "diffusion_policy": diffusion_policy, "lerobot": lerobot_writer}
+    return writers[to].write(out, store.spec, store)
 
 
 def recordings(source: Path, world: WorldConfig) -> tuple[Spec, Iterator[Episode]]:
@@ -23,11 +37,13 @@ def recordings(source: Path, world: WorldConfig) -> tuple[Spec, Iterator[Episode
     """
     source = Path(source)
     if not source.exists():
-        raise RobotRLError(f"{source} does not exist; give a diffusion_policy zarr folder or an HDF5 file")
+        raise RobotRLError(f"{source} does not exist; give a diffusion_policy zarr or LeRobot folder, or an HDF5 file")
+    if lerobot.is_dataset(source):
+        return _lerobot(source, world)
     if source.is_dir():
         return _diffusion_policy(source, world)
     if not h5py.is_hdf5(source):
-        raise RobotRLError(f"{source} is neither a zarr folder nor a whole HDF5 file; copy it again or name another")
+        raise RobotRLError(f"{source} is neither a folder nor a whole HDF5 file; copy it again or name another")
     with h5py.File(source) as file:
         data = file.get("data")
         if data is None:
@@ -48,6 +64,17 @@ def _diffusion_policy(source: Path, world: WorldConfig) -> tuple[Spec, Iterator[
     with closing(replace(world, world="pusht").build()) as env:
         spec = env.spec
     return spec, diffusion_policy.read(source, spec, pusht.observe, pusht.grade)
+
+
+def _lerobot(source: Path, world: WorldConfig) -> tuple[Spec, Iterator[Episode]]:
+    """A dataset says itself what its robot is; the cameras that are to be read are named."""
+    dataset = lerobot.Dataset(source)
+    spec = dataset.spec(world.cameras)
+    if world.world not in ("", spec.world):
+        raise RobotRLError(f"{source} was recorded in {spec.world}, not {world.world}; leave --world out")
+    if words := dataset.words(world.cameras):
+        print(f"{source}: {words}")
+    return spec, dataset.episodes(spec)
 
 
 def _robosuite(source: Path, world: WorldConfig) -> tuple[Spec, Iterator[Episode]]:

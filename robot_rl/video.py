@@ -17,10 +17,10 @@ QUALITY = {"crf": "20", "preset": "veryfast"}
 CONTAINER = {"movflags": "+faststart"}
 
 
-def write_video(path: Path | str, frames: Sequence[np.ndarray], rate: float) -> None:
+def write_video(path: Path | str, frames: Sequence[np.ndarray], rate: float, options: dict[str, str] = QUALITY) -> None:
     """Write frames, each (H, W, 3) uint8 RGB, at `rate` [Hz] as H.264 in mp4; `path` appears whole or not at all.
 
-    Odd sizes grow by one pixel: the format halves the colour resolution and needs even ones.
+    Odd sizes grow by one pixel: the format halves the colour resolution and needs even ones. `options` are x264's.
     """
     _check(path, frames, rate)
     path = Path(path)
@@ -28,7 +28,7 @@ def write_video(path: Path | str, frames: Sequence[np.ndarray], rate: float) -> 
     temporary = path.with_name(f".tmp-{path.name}")
     try:
         with av.open(str(temporary), "w", format="mp4", options=CONTAINER) as file:
-            _encode(file, frames, rate)
+            _encode(file, frames, rate, options)
         os.replace(temporary, path)
     except (OSError, av.error.FFmpegError) as error:
         raise RobotRLError(f"the video {path} could not be written ({error}): check the free space there") from error
@@ -49,10 +49,12 @@ def _check(path: Path | str, frames: Sequence[np.ndarray], rate: float) -> None:
             )
 
 
-def _encode(file: av.container.OutputContainer, frames: Sequence[np.ndarray], rate: float) -> None:
+def _encode(
+    file: av.container.OutputContainer, frames: Sequence[np.ndarray], rate: float, options: dict[str, str]
+) -> None:
     height, width = frames[0].shape[:2]
     pad = ((0, height % 2), (0, width % 2), (0, 0))
-    stream = file.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000), options=QUALITY)
+    stream = file.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000), options=options)
     stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
     for frame in frames:
         picture = av.VideoFrame.from_ndarray(np.pad(frame, pad, mode="edge"), format="rgb24")

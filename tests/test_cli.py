@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from robot_rl.cli import main
@@ -152,12 +153,13 @@ def test_impossible_numbers_are_named(verb, words, says, store, base, tmp_path, 
     assert says in complaint(capsys, verb, *files, *words.split())
 
 
-def test_export_then_import_is_the_same_store(store, tmp_path):
-    assert call("export", "--store", store, "--out", tmp_path / "demos.hdf5") == 0
-    assert call("import", "--source", tmp_path / "demos.hdf5", "--out", tmp_path / "back") == 0
+@pytest.mark.parametrize("name", ["demos.hdf5", "lerobot_dataset"])
+def test_export_then_import_is_the_same_store(store, tmp_path, name):
+    assert call("export", "--store", store, "--out", tmp_path / name) == 0
+    assert call("import", "--source", tmp_path / name, "--out", tmp_path / "back") == 0
     first, second = EpisodeStore.open(store), EpisodeStore.open(tmp_path / "back")
     assert first.spec == second.spec and len(first) == len(second)
-    assert all((a.action == b.action).all() for a, b in zip(first, second, strict=True))
+    assert all(np.allclose(a.action, b.action, atol=1e-6) for a, b in zip(first, second, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -209,7 +211,10 @@ def test_a_folder_with_other_things_in_it_is_refused(store, tmp_path, capsys):
     (tmp_path / "thesis.tex").write_text("precious")
     assert "not empty" in complaint(capsys, "pretrain", "--out", tmp_path, "--store", store)
     assert [f.name for f in tmp_path.iterdir()] == ["thesis.tex"]
-    assert "exists" in complaint(capsys, "export", "--store", store, "--out", tmp_path / "thesis.tex")
+    assert "exists" in complaint(
+        capsys, "export", "--store", store, "--out", tmp_path / "thesis.tex", "--to", "robomimic"
+    )
+    assert "tells no format" in complaint(capsys, "export", "--store", store, "--out", tmp_path / "thesis.tex")
     assert Path(tmp_path / "thesis.tex").read_text() == "precious"
 
 

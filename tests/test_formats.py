@@ -110,6 +110,38 @@ def test_a_damaged_buffer_is_refused(tmp_path, arrays, says):
         read(buffer(tmp_path / "b.zarr", **arrays))
 
 
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(0, 99))
+def test_what_is_exported_to_diffusion_policy_is_read_back(lengths, seed):
+    rng = np.random.default_rng(seed)
+    spec = dataclasses.replace(PLANE, cameras=(CameraSpec("top", 6, 8),))
+    exported = []
+    for T in lengths:
+        obs = {"state": rng.uniform(0, 511, (T + 1, 2)).astype(np.float32), "stamp/state": np.arange(T + 1) / 10}
+        obs |= {"image/top": rng.integers(2, 256, (T + 1, 6, 8, 3), np.uint8), "stamp/image/top": np.arange(T + 1) / 10}
+        action, none = rng.uniform(-1, 1, (T, 2)).astype(np.float32), np.zeros(T, np.float32)
+        exported.append(Episode(obs, action, none, at_the_edge(obs["state"])[1:], none > 0, False, True))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "b.zarr"
+        assert diffusion_policy.write(path, spec, exported) == len(lengths)
+        root = zarr.open_group(str(path), mode="r")
+        assert np.diff(root["meta"]["episode_ends"][:], prepend=0).tolist() == [T + 1 for T in lengths]
+        assert root["data"]["action"].shape == (sum(lengths) + len(lengths), 2)
+        for ours, theirs in zip(exported, read(path, spec), strict=True):
+            assert np.allclose(ours.action, theirs.action, atol=1e-6)
+            assert np.array_equal(ours.score, theirs.score) and theirs.truncated
+            assert all(np.array_equal(ours.obs[key], theirs.obs[key]) for key in ours.obs)
+
+
+def test_a_buffer_appears_whole_or_not_at_all(tmp_path):
+    with pytest.raises(RobotRLError, match="no episodes"):
+        diffusion_policy.write(tmp_path / "b.zarr", PLANE, [])
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "thesis").mkdir()
+    with pytest.raises(RobotRLError, match="exists"):
+        diffusion_policy.write(tmp_path / "thesis", PLANE, [])
+
+
 def test_a_buffer_that_lacks_files_is_refused(tmp_path):
     with pytest.raises(RobotRLError, match="does not exist"):
         read(tmp_path / "nothing.zarr")

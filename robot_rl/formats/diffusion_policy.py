@@ -1,12 +1,15 @@
-"""Reads the replay buffers of Diffusion Policy (zarr v2: `data/*` and `meta/episode_ends`).
+"""Reads and writes the replay buffers of Diffusion Policy (zarr v2: `data/*` and `meta/episode_ends`).
 
 Such a buffer holds one observation for every action and none after the last one, while our episodes need it. The last
-action of every episode is therefore dropped: an N-row recording becomes an episode of N - 1 actions.
+action of every episode is therefore dropped: an N-row recording becomes an episode of N - 1 actions. What is written
+has such a last row: it repeats the last action, as Diffusion Policy pads an episode's end, and so nothing is lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,9 @@ import zarr
 
 from robot_rl import control
 from robot_rl.types import CameraSpec, Episode, Obs, RobotRLError, Spec
+
+ZARR_2: dict[str, Any] = {"zarr_format": 2} if int(zarr.__version__.split(".")[0]) >= 3 else {}
+ROWS, IMAGE_ROWS = 4096, 32  # of a chunk
 
 Rows = Callable[[np.ndarray], np.ndarray]
 
@@ -42,6 +48,61 @@ def read(path: Path, spec: Spec, observe: Rows, grade: Rows) -> Iterator[Episode
         action = _unit_actions(actions[start : end - 1], spec, where)
         meta = {"source": str(path), "episode": index, "reset_to": states[start].tolist()}
         yield _episode(obs, action, score, meta)
+
+
+def write(path: Path, spec: Spec, episodes: Iterable[Episode]) -> int:
+    """Export `episodes` of `spec` to the new folder `path`; returns how many. It appears whole or not at all.
+
+    States are as observed and actions in the units of `spec.action`. The pictures of one camera are `img`, of several
+    `img_<camera>` each, as bytes.
+    """
+    path = Path(path)
+    if path.exists():
+        raise RobotRLError(f"{path} exists and is not overwritten; remove it or choose another name")
+    part = path.with_name(f".part-{path.name}")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        ends = _fill(part, spec, episodes)
+        os.rename(part, path)
+    except OSError as error:
+        raise RobotRLError(f"{path} could not be written ({error}); choose another place or free some space") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return len(ends)
+
+
+def _fill(part: Path, spec: Spec, episodes: Iterable[Episode]) -> list[int]:
+    """Write the buffer, an episode at a time; the exclusive end row of every one."""
+    root: Any = zarr.open_group(str(part), mode="w", **ZARR_2)
+    data, ends = root.require_group("data"), list[int]()
+    for episode in episodes:
+        action = control.to_physical(episode.action, spec.action)
+        rows = {"state": episode.obs["state"], "action": np.concatenate([action, action[-1:]]).astype(np.float32)}
+        for camera in spec.cameras:
+            rows[_picture_name(spec, camera)] = episode.obs[f"image/{camera.name}"]
+        for key, values in rows.items():
+            if not ends:
+                _made(data, key, values)
+            data[key].resize(((ends[-1] if ends else 0) + len(values), *values.shape[1:]))
+            data[key][-len(values) :] = values
+        ends.append((ends[-1] if ends else 0) + len(action) + 1)
+    if not ends:
+        raise RobotRLError("there are no episodes to export; collect or choose some")
+    _made(root.require_group("meta"), "episode_ends", np.array(ends))
+    root["meta"]["episode_ends"].resize((len(ends),))
+    root["meta"]["episode_ends"][:] = np.array(ends)
+    return ends
+
+
+def _made(group: Any, key: str, like: np.ndarray) -> None:
+    """An empty array for rows such as those of `like`."""
+    make = group.create_array if hasattr(group, "create_array") else group.create_dataset  # zarr 3, zarr 2
+    rows = IMAGE_ROWS if like.ndim == 4 else ROWS
+    make(key, shape=(0, *like.shape[1:]), chunks=(rows, *like.shape[1:]), dtype=like.dtype)
+
+
+def _picture_name(spec: Spec, camera: CameraSpec) -> str:
+    return "img" if len(spec.cameras) == 1 else f"img_{camera.name}"
 
 
 def _open(path: Path) -> tuple[Any, list[int]]:
