@@ -92,9 +92,9 @@ class Observer:
         """How old what `observe` would give is `now` [s]."""
         return now - common_moment(self.streams)
 
-    def silent(self, now: float) -> str:
-        """Which stream is too old `now` [s], in words; "": none is."""
-        if (age := self.age(now)) <= self.robot.limits.age:
+    def silent(self, now: float, age_limit: float | None = None) -> str:
+        """Which stream is older `now` [s] than its limit, the robot's where none is given, in words; "": none is."""
+        if (age := self.age(now)) <= (self.robot.limits.age if age_limit is None else age_limit):
             return ""
         oldest = min(self.streams, key=lambda stream: stream.newest)
         return f"the stream '{oldest.name}' is {age:.2f} s old"

@@ -17,10 +17,11 @@ from drivers.gate import Gate, Ruling
 from drivers.observer import Clock, Named, Observer, Ticker
 from drivers.robot_file import RobotFile
 from drivers.sync import Stream
+from drivers.teleop import DeviceLost, Human, nobody
 from robot_rl import control
 from robot_rl.types import ArmState, Obs, RobotRLError, Step, Target
 
-SOURCE = "policy"
+LAGS = 0.5  # of the age at which the arm is stopped
 
 
 class Arm(Protocol):
@@ -40,8 +41,9 @@ class RealEnv:
     """Implements `Env`; see the module's docstring.
 
     `prepare(seed)` brings scene and arm to a start: it resets a simulated world; on a robot it homes the arm and waits
-    for the operator. `judge()` says whether the task is solved. `human()` gives an action (A,) in [-1, 1] while a
-    person has the controls, else None.
+    for the operator. `judge()` says whether the task is solved. `human(executed)` is asked once a step and gives an
+    action (A,) in [-1, 1] while a person has the controls, else None; where the device is gone, the episode is over.
+    `source` is whose word the gate takes.
     """
 
     def __init__(
@@ -52,13 +54,14 @@ class RealEnv:
         *,
         prepare: Callable[[int | None], None],
         judge: Callable[[], bool],
-        human: Callable[[], np.ndarray | None] = lambda: None,
+        human: Human = nobody,
+        source: str = "policy",
         sensors: Mapping[str, Stream[Named]] | None = None,
         cameras: Mapping[str, Stream[np.ndarray]] | None = None,
     ) -> None:
         self.spec, self.robot = robot.spec(), robot
         self._arm, self._clock = arm, clock
-        self._prepare, self._judge, self._human = prepare, judge, human
+        self._prepare, self._judge, self._human, self.source = prepare, judge, human, source
         self._observer = Observer(robot, arm.readings, sensors, cameras)
         self._ticker = Ticker(clock, 1.0 / robot.rate)
         self.gate = self._new_gate()  # of this episode
@@ -72,29 +75,45 @@ class RealEnv:
         self._prepare(seed)
         self._observer.await_readings(self._clock)
         self.gate = self._new_gate()
-        self.gate.arm(self._arm.readings.last, SOURCE)
+        self.gate.arm(self._arm.readings.last, self.source)
         self._ticker.begin()
         self._steps, self.aborted = 0, ""
         self._last = self._observer.observe()
+        self.executed = action_of(self.gate.setpoint, self._arm.readings.last, self.spec.action)
         return self._last
 
     def step(self, action: np.ndarray) -> Step:
         """Ask for `action` (A,) in [-1, 1], or for what the person wants, for one period."""
-        wanted = self._human()
+        wanted = self._wanted()
         asked = control.checked(action if wanted is None else wanted, len(self.spec.action))
-        executed = self._command(asked)
-        self._ticker.wait()
-        self.ticks, self.late = self._ticker.ticks, self._ticker.late
+        executed = self._pass(self._still() if self.aborted else asked)
         self._steps += 1
-        if not self.aborted:
-            self.aborted = self._interrupted or self._wrong()
-        if not self.aborted:
-            self._last = self._observer.observe()
         solved = not self.aborted and self._judge()
         over = solved or bool(self.aborted) or self._steps >= self.spec.max_steps
         if over:
             self._arm.hold()  # who learns between episodes says nothing for long
         return Step(self._last, executed, float(solved), solved, over and not solved, wanted is not None, float(solved))
+
+    def stay(self) -> Obs:
+        """Hold the arm for one period, which counts as no step; what is seen then."""
+        self._pass(self._still())
+        if self.aborted:
+            self._arm.hold()
+        return self._last
+
+    def end(self) -> None:
+        """End the episode between two steps: the arm is held and obeys nobody until the next one is prepared."""
+        self._arm.hold()
+
+    @property
+    def age(self) -> float:
+        """How old an observation of now is [s]."""
+        return self._observer.age(self._clock.now())
+
+    @property
+    def lagging(self) -> str:
+        """Which stream is on its way to be too old, in words; "": none is."""
+        return self._observer.silent(self._clock.now(), LAGS * self.robot.limits.age)
 
     def interrupt(self, reason: str) -> None:
         """End the episode at its next step, from another thread; "" forgets it."""
@@ -113,10 +132,32 @@ class RealEnv:
     def _new_gate(self) -> Gate:
         return Gate(self.robot.limits, self.robot.arm_limits, 1.0 / self.robot.rate)
 
+    def _wanted(self) -> np.ndarray | None:
+        """What the person wants; where the device is gone, the episode is over."""
+        try:
+            return self._human(self.executed)
+        except DeviceLost as error:
+            self.aborted = str(error)
+            return None
+
+    def _still(self) -> np.ndarray:
+        return control.hold(self.spec.action, self.executed)
+
+    def _pass(self, action: np.ndarray) -> np.ndarray:
+        """A period in which `action` is asked for, to what is seen after it; what was really asked of the arm."""
+        self.executed = self._command(action)
+        self._ticker.wait()
+        self.ticks, self.late = self._ticker.ticks, self._ticker.late
+        if not self.aborted:
+            self.aborted = self._interrupted or self._wrong()
+        if not self.aborted:
+            self._last = self._observer.observe()
+        return self.executed
+
     def _command(self, action: np.ndarray) -> np.ndarray:
         """Send the action's target through the gate; what was asked of the arm, as an action."""
         here, now = self._arm.readings.last, self._clock.now()
-        target = target_of(action, here, self.spec.action, self._last["stamp/state"].item(), SOURCE)
+        target = target_of(action, here, self.spec.action, self._last["stamp/state"].item(), self.source)
         ruling = self.gate.check(target, here, now)
         if ruling.sent is not None:
             self._arm.command(ruling.sent)

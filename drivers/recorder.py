@@ -13,7 +13,6 @@ again with the same STORE to go on.
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import time
 from collections import deque
@@ -34,14 +33,13 @@ from drivers.robot_file import RobotFile
 from drivers.ros_robot import RosClock, RosStreams, spin_in_thread
 from drivers.sync import Stream
 from drivers.take import Lease, Mark, Take, marked
-from robot_rl.episodes import EpisodeStore
+from robot_rl.episodes import GIB, EpisodeStore
 from robot_rl.types import Episode, Obs, RobotRLError, Target
 
 if TYPE_CHECKING:
     from rclpy.node import Node
 
 MARKS: tuple[Mark, ...] = ("success", "failure", "discard")
-GIB = 2**30
 LOOK = 0.01  # how often a new lease is looked for [s]
 PATIENCE = 1.0  # for the first setpoint of a lease [s]
 LATE = 0.5  # a beginning that comes so long after that of its lease is told [s]
@@ -186,13 +184,8 @@ class Recorder:
             return silent
         if (age := self._setpoint_age()) > self.observer.robot.limits.age:
             return f"the arm's node told no setpoint for {age:.2f} s"
-        try:
-            left = shutil.disk_usage(self.store.path).free - held
-        except OSError as error:
-            return f"{self.store.path} is gone: {error.strerror}"
-        if left < self._free:
-            kept = f"{self._free / GIB:g} GiB are to stay free (free_gib)"
-            return f"only {max(left, 0) / GIB:.2f} GiB are left for {self.store.path}, and {kept}"
+        if lacking := self.store.lacks_room(self._free, held):
+            return f"{lacking} (free_gib)"
         return ""
 
     def _end(self, take: Take, mark: Mark, ended: str, *, aborted: bool = False) -> None:

@@ -8,7 +8,8 @@ Readings come in an executor's thread and are looked up in the loop's; nothing h
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,10 @@ import numpy as np
 from drivers.arm_listener import HISTORY, ArmListener, told_of_qos
 from drivers.messages import numbers_msg, pose_msg, stamp_of
 from drivers.observer import Named, Observer
-from drivers.real_env import SOURCE, RealEnv
+from drivers.real_env import RealEnv
 from drivers.robot_file import RobotFile
 from drivers.sync import Stream
+from drivers.teleop import Human, nobody
 from robot_rl.types import RobotRLError, Target
 
 if TYPE_CHECKING:
@@ -53,22 +55,22 @@ class RosClock:
 
 
 class RosArm:
-    """Implements `Arm`: publishes to the arm node, and reads the robot's own topics."""
+    """Implements `Arm`: publishes to the arm node as `source`, and reads the robot's own topics."""
 
-    def __init__(self, node: Node, robot: RobotFile, listener: ArmListener) -> None:
+    def __init__(self, node: Node, robot: RobotFile, listener: ArmListener, source: str) -> None:
         from diagnostic_msgs.msg import DiagnosticStatus
         from geometry_msgs.msg import PoseStamped
         from sensor_msgs.msg import JointState
         from std_srvs.srv import Trigger
 
-        self._node, self._frame, self.listener = node, robot.base_frame, listener
+        self._node, self._frame, self.listener, self._source = node, robot.base_frame, listener, source
         self.readings = listener.readings
         self.stopped, self.status = "its node says nothing", dict[str, str]()
         self._status_at, self._lease = -np.inf, ""
-        self._pose = node.create_publisher(PoseStamped, f"{SOURCE}/target_pose", 1)
-        self._gripper = node.create_publisher(JointState, f"{SOURCE}/target_gripper", 1)
+        self._pose = node.create_publisher(PoseStamped, f"{source}/target_pose", 1)
+        self._gripper = node.create_publisher(JointState, f"{source}/target_gripper", 1)
         self._services = {
-            name: node.create_client(Trigger, name) for name in (f"{SOURCE}/arm", f"{SOURCE}/release", "homing/arm")
+            name: node.create_client(Trigger, name) for name in (f"{source}/arm", f"{source}/release", "homing/arm")
         }
         node.create_subscription(DiagnosticStatus, "arm_status", self._take_status, 1)
 
@@ -82,7 +84,7 @@ class RosArm:
         from std_srvs.srv import Trigger
 
         self._lease = ""
-        release = self._services[f"{SOURCE}/release"]
+        release = self._services[f"{self._source}/release"]
         if release.service_is_ready():
             release.call_async(Trigger.Request())
 
@@ -92,7 +94,7 @@ class RosArm:
 
     def take(self) -> None:
         """Take command of the arm; whoever takes it later ends that."""
-        self._lease = self.call(f"{SOURCE}/arm")
+        self._lease = self.call(f"{self._source}/arm")
 
     def await_status(self, wanted: Callable[[], bool], patience: float, what: str) -> None:
         """Wait until a status that came after this call is as wanted; raises after `patience` [s]."""
@@ -154,23 +156,24 @@ class RosStreams:
 
 
 class RosRobot:
-    """A robot that is driven; `env` makes the world of it. Somebody spins its node in another thread."""
+    """A robot that `source` drives; `env` makes the world of it. Somebody spins its node in another thread."""
 
-    def __init__(self, node: Node, robot: RobotFile) -> None:
+    def __init__(self, node: Node, robot: RobotFile, source: str = "policy") -> None:
         from rcl_interfaces.srv import SetParameters
         from std_srvs.srv import Trigger
 
         self.node, self.robot, self.streams = node, robot, RosStreams(node, robot)
-        self.clock, self.arm = RosClock(node), RosArm(node, robot, self.streams.listener)
+        self.clock, self.arm = RosClock(node), RosArm(node, robot, self.streams.listener, source)
+        self._source = source
         self._reset = node.create_client(Trigger, "world/reset")
         self._seeds = node.create_client(SetParameters, "sim_robot/set_parameters")
 
-    def env(self, human: Callable[[], np.ndarray | None] = lambda: None) -> RealEnv:
+    def env(self, human: Human = nobody) -> RealEnv:
         """The robot as an `Env`, judged by `world/success`."""
         streams = self.streams
         return RealEnv(
             self.robot, self.arm, self.clock, prepare=self.prepare, judge=lambda: streams.success, human=human,
-            sensors=streams.used, cameras=streams.cameras,
+            source=self._source, sensors=streams.used, cameras=streams.cameras,
         )  # fmt: skip
 
     def prepare(self, seed: int | None) -> None:
@@ -247,6 +250,23 @@ def spin_in_thread(node: Node) -> Callable[[], None]:
         thread.join()
 
     return end
+
+
+@contextmanager
+def driven(robot: RobotFile, source: str) -> Iterator[RealEnv]:
+    """The robot as an `Env` that `source` commands; ROS is initialised, and is ended after the arm was let go."""
+    import rclpy
+
+    node = rclpy.create_node(f"{source}_collect")
+    end_spinning = spin_in_thread(node)
+    env = RosRobot(node, robot, source).env()
+    try:
+        yield env
+    finally:
+        env.close()
+        end_spinning()
+        node.destroy_node()
+        rclpy.shutdown()
 
 
 def connect(robot: RobotFile) -> RealEnv:

@@ -7,7 +7,7 @@ there is no hand; a device that is gone raises `DeviceLost`, which is not the sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -77,6 +77,13 @@ class Status:
     """what was done last, or what is wanted of the person"""
     images: Mapping[str, np.ndarray] = field(default_factory=dict)
     """the newest picture (H, W, 3) uint8 RGB of each camera by its name; empty where there is none"""
+
+
+Human = Callable[[np.ndarray], np.ndarray | None]  # from what was executed last (A,) to what is wanted now
+
+
+def nobody(_executed: np.ndarray) -> None:
+    """The human where there is none."""
 
 
 class Screen(Protocol):

@@ -13,6 +13,7 @@ import tyro
 from tyro.conf import arg, subcommand
 
 from drivers.node_process import split_ros_arguments
+from drivers.session import Wanted
 from policies import checkpoint
 from policies.diffusion import DiffusionConfig
 from policies.flow import FlowConfig
@@ -32,12 +33,12 @@ from robot_rl.agents.residual import ResidualConfig
 from robot_rl.agents.rlpd import RlpdConfig
 from robot_rl.agents.taco import TacoConfig
 from robot_rl.demo import DemoConfig, Parts
-from robot_rl.episodes import EpisodeStore
+from robot_rl.episodes import GIB, EpisodeStore
 from robot_rl.formats import robomimic
 from robot_rl.pretrain import PretrainConfig
 from robot_rl.promote import play_and_promote
 from robot_rl.refine import RefineConfig
-from robot_rl.robot_verbs import check, deploy, practice_on, simulate
+from robot_rl.robot_verbs import check, demonstrate, deploy, practice_on, simulate
 from robot_rl.types import Agent, RobotRLError, Spec
 from sim import worlds
 from sim.human import HumanConfig
@@ -131,8 +132,11 @@ def collect(
     workers: int = 2,
     keep_failures: bool = False,
     ray: str | None = None,
+    device: str | None = None,
+    robot: Path | None = None,
+    free_gib: float = 1.0,
 ) -> None:
-    """Let the scripted operator demonstrate a task; run again with the same store to go on.
+    """Let the scripted operator, or with --device a person, demonstrate a task; run again with the same store to go on.
 
     Args:
         out: the store of episodes
@@ -143,7 +147,16 @@ def collect(
         workers: processes that play episodes
         keep_failures: also keep attempts that did not succeed
         ray: a Ray cluster that plays instead: auto, or HOST:PORT
+        device: a person's: keyboard, gamepad, spacemouse, joy:TOPIC, twist:TOPIC, leader:TOPIC; see docs/teleop.md
+        robot: demonstrate on the robot of this YAML file, or on its simulated stand-in, instead of in the world
+        free_gib: GiB that stay free on the store's disk, with a person
     """
+    if device is not None:
+        demonstrate(out, world, robot, device, Wanted(episodes, free_gib * GIB, seed, keep_failures))
+        print(inspecting.inspect(out))
+        return
+    if robot is not None:
+        raise RobotRLError("on a robot a person demonstrates: say with which --device")
     spec = _spec(world)
     operator = partial(worlds.operator_for, spec, skill)
     operator()  # a world without an operator is refused here, not in a worker

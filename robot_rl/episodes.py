@@ -29,6 +29,7 @@ from robot_rl.types import Episode, RobotRLError, Spec
 
 FORMAT = "robot-rl episodes"
 VERSION = 1
+GIB = 2**30
 
 
 class EpisodeStore:
@@ -101,6 +102,16 @@ class EpisodeStore:
             self._syncing = threading.Thread(target=episode_files.sync, args=(self.path / name,), daemon=True)
             self._syncing.start()
         return len(self) - 1
+
+    def lacks_room(self, free: float, held: int = 0) -> str:
+        """Why not even `held` bytes can be stored so that `free` bytes stay free on the disk; "": they can."""
+        try:
+            left = shutil.disk_usage(self.path).free - held
+        except OSError as error:
+            return f"{self.path} is gone: {error.strerror}"
+        if left >= free:
+            return ""
+        return f"only {max(left, 0) / GIB:.2f} GiB are left for {self.path}, and {free / GIB:g} GiB are to stay free"
 
     def truncate(self, n: int) -> None:
         """Keep the first n episodes."""

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import arg
 
-from drivers import check_listener, policy_node, robot_file, ros_robot, sim_robot_node
+from drivers import check_listener, node_process, policy_node, robot_file, ros_robot, sim_robot_node
+from drivers.assisted import Assisted, SteadyClock
+from drivers.devices import open_controls
+from drivers.session import Collector, Robot, Wanted
 from policies import checkpoint
 from policies import device as devices
 from robot_rl import checkpoints
 from robot_rl import deploy as deploying
+from robot_rl.episodes import EpisodeStore
 from robot_rl.realtime import RealtimeConfig
 from robot_rl.types import Agent, Env, RobotRLError
 from sim.robosuite_env import RobosuiteEnv
@@ -20,6 +26,7 @@ from sim.robot_world import RobotWorld
 from sim.worlds import WorldConfig
 
 Flat = arg(name="")  # the fields of a config without a prefix
+PERSONS = 1200  # steps that a person has where no limit is given; a minute at 20 Hz
 
 
 def simulate(robot: Path, seed: int = 0) -> None:
@@ -80,6 +87,21 @@ def deploy(
         file, partial(deploying.load, plan, file.spec(), partial(_agent_on, device)), autostart
     ):
         raise RobotRLError(error)
+
+
+def demonstrate(out: Path, world: WorldConfig, robot: Path | None, device: str, wanted: Wanted) -> None:
+    """A person demonstrates with `device`, in a simulated `world` in real time or on the `robot` of a YAML file."""
+    limit, file, asked = world.max_steps or PERSONS, None, lambda: False
+    with ExitStack() as stack:
+        if robot is None:
+            env: Robot = stack.enter_context(closing(Assisted(replace(world, max_steps=limit).build(), SteadyClock())))
+        else:
+            file = replace(robot_file.load(robot), max_steps=limit)
+            asked = node_process.start_ros()
+            env = stack.enter_context(ros_robot.driven(file, "teleop"))
+        store = stack.enter_context(EpisodeStore.create(out, env.spec))
+        controls = stack.enter_context(closing(open_controls(device, file)))
+        Collector(env, controls.device, controls, store, SteadyClock(), wanted, asked).run()
 
 
 def practice_on(robot: Path, policy: Path) -> Env:

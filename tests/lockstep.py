@@ -44,7 +44,7 @@ class Bench:
     """Implements `Clock` and `Arm`, with the servo beside the arm, as the arm node has it."""
 
     def __init__(self, robot: RobotFile = ROBOT) -> None:
-        self.robot, self.time = robot, 100.0
+        self.robot, self.time, self.source = robot, 100.0, "policy"
         self.period = 1.0 / robot.servo_rate
         self.position, self.turn, self.opening, self.wrench = MIDDLE.copy(), DOWN.copy(), 1.0, np.zeros(6)
         self.readings: Stream[ArmState] = Stream("arm", 400, robot.arm_latency)
@@ -91,7 +91,7 @@ class Bench:
 
     def prepare(self, seed: int | None) -> None:
         self.sleep_until(self.time + 1.0)
-        self.servo.arm("policy", self.state(), self.time)
+        self.servo.arm(self.source, self.state(), self.time)
 
     def env(self, **more) -> RealEnv:
         more = {"prepare": self.prepare, "judge": lambda: False, "sensors": {"tracker": self.tracker}, **more}

@@ -107,7 +107,7 @@ def test_an_action_that_the_gate_lets_through_is_stored_bit_for_bit():
 def test_a_person_acts_instead_and_the_mask_is_exact():
     bench = Bench()
     hands = iter([None, None, np.full(7, 0.1), np.full(7, 0.1), None])
-    env = bench.env(human=lambda: next(hands))
+    env = bench.env(human=lambda executed: next(hands))
     env.reset(0)
     steps = [env.step(REST) for _ in range(5)]
     assert [s.intervened for s in steps] == [False, False, True, True, False]

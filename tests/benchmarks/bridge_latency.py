@@ -44,7 +44,6 @@ from drivers.camera import LiveCamera  # noqa: E402
 from drivers.camera_node import CameraNode  # noqa: E402
 from drivers.messages import numbers_msg, pose_msg  # noqa: E402
 from drivers.node_process import room_for_pictures, spin, start_ros  # noqa: E402
-from drivers.real_env import SOURCE  # noqa: E402
 from drivers.robot_file import load  # noqa: E402
 from drivers.ros_robot import RosRobot, spin_in_thread  # noqa: E402
 from robot_rl.types import Frame, RobotRLError, Target  # noqa: E402
@@ -248,7 +247,7 @@ def _policy(given: argparse.Namespace) -> tuple[list[tuple[int, float, float]], 
             _take_command(robot)
         if observer.cameras[camera].newest > seen and (obs := observer.observe())[f"stamp/image/{camera}"] > seen:
             made, number, seen = time.time(), number + 1, obs[f"stamp/image/{camera}"].item()
-            robot.arm.command(Target(seen, MIDDLE + [0.0, number * STEP, 0.0], DOWN, 1.0, SOURCE))
+            robot.arm.command(Target(seen, MIDDLE + [0.0, number * STEP, 0.0], DOWN, 1.0, "policy"))
             rows.append((number, seen, made))
         time.sleep(LOOK)
     end_spinning()

@@ -1,0 +1,120 @@
+"""A person beside an `Env`: what the hand on the device means there, and a simulated world in real time to use it in.
+
+`RealEnv` asks a person by itself; `Assisted` does the same for a world without ROS. Either way what the person does
+goes in instead of the agent's action, what was executed comes out, and `Step.intervened` says whose it was, exactly.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from drivers.observer import Clock, Ticker
+from drivers.teleop import HAND, Device, DeviceLost, Human, action_of_hand, nobody
+from robot_rl import control
+from robot_rl.types import Env, Obs, Spec, Step
+
+RECENT, TOLERATED = 20, 4  # ticks, and late ones among them
+
+
+class SteadyClock:
+    """Implements `Clock` by this computer's."""
+
+    def now(self) -> float:
+        """[s]"""
+        return time.monotonic()
+
+    def sleep_until(self, moment: float) -> None:
+        """See `Clock`."""
+        time.sleep(max(moment - time.monotonic(), 0.0))
+
+
+class Person:
+    """Implements `Human` by a device, for actions of `channels`; raises where a hand has no meaning there."""
+
+    def __init__(self, device: Device, spec: Spec) -> None:
+        self.device, self.held = device, False
+        self._channels = spec.action
+        self._fingers = [i for i, c in enumerate(spec.action) if c.name.endswith("gripper")]
+        action_of_hand(np.zeros(HAND), spec.action)
+
+    def __call__(self, executed: np.ndarray) -> np.ndarray | None:
+        """What is wanted now (A,), None where the dead-man is up; asked once a step. Raises `DeviceLost`."""
+        hand = self.device.hand()
+        self.held = hand is not None
+        if hand is not None:
+            return action_of_hand(hand, self._channels)
+        for i in self._fingers:
+            self.device.fingers(float(executed[i]))
+        return None
+
+
+class Assisted:
+    """Implements `Env`: the simulated world `env` in real time, with a person beside it. See `RealEnv`, its like."""
+
+    def __init__(self, env: Env, clock: Clock, human: Human = nobody) -> None:
+        self._env, self._clock, self._human, self.spec = env, clock, human, env.spec
+        self._ticker = Ticker(clock, 1.0 / env.spec.rate)
+        self.aborted, self.age, self.lagging = "", 0.0, ""
+        self.ticks, self.late = 0, 0
+        self._interrupted, self._recent = "", deque[bool](maxlen=RECENT)  # which ticks were late
+
+    def reset(self, seed: int | None = None) -> Obs:
+        """A new episode: nothing moves, and the fingers are open."""
+        self._last, self.aborted = self._env.reset(seed), ""
+        rest = np.full(len(self.spec.action), -1.0, np.float32)
+        self.executed = control.hold(self.spec.action, rest)
+        self._ticker.begin()
+        return self._last
+
+    def step(self, action: np.ndarray) -> Step:
+        """Execute `action`, or what the person wants, and wait until its period is over."""
+        wanted = None
+        try:
+            wanted = self._human(self.executed)
+        except DeviceLost as error:
+            self.aborted = str(error)
+        still = control.hold(self.spec.action, self.executed)
+        step = self._env.step(still if self.aborted else action if wanted is None else wanted)
+        self._last, self.executed = step.obs, step.action
+        self._wait()
+        self.aborted = self.aborted or self._interrupted
+        step = replace(step, intervened=wanted is not None)
+        return replace(step, truncated=not step.terminated) if self.aborted else step
+
+    def stay(self) -> Obs:
+        """The world stands still for a period."""
+        self._wait()
+        return self._last
+
+    def end(self) -> None:
+        """Nothing moves between steps in any case."""
+
+    def interrupt(self, reason: str) -> None:
+        """See `RealEnv`."""
+        self._interrupted = reason
+
+    def render(self) -> np.ndarray:
+        """The world's picture."""
+        return self._env.render()
+
+    def close(self) -> None:
+        """Release the world."""
+        self._env.close()
+
+    def _wait(self) -> None:
+        late = self._ticker.late
+        self._ticker.wait()
+        self.ticks, self.late = self._ticker.ticks, self._ticker.late
+        self._recent.append(self.late > late)
+        self.lagging = "the simulation is slower than real time" if sum(self._recent) > TOLERATED else ""
+
+
+def in_real_time(make_env: Callable[[], Env], device: Device) -> Assisted:
+    """A world that is made, with the person at `device` beside it."""
+    env = make_env()
+    return Assisted(env, SteadyClock(), Person(device, env.spec))

@@ -1,0 +1,43 @@
+"""A person at a real pseudo-terminal drives the MuJoCo arm, and what was recorded can be learned from."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import numpy as np
+
+from policies import checkpoint
+from policies.flow import FlowConfig
+from policies.mlp import MlpConfig
+from robot_rl.episodes import EpisodeStore
+from robot_rl.pretrain import PretrainConfig, pretrain
+from tests.terminal import Typed
+
+
+def test_three_episodes_by_keyboard_load_and_train(tmp_path):
+    store = tmp_path / "mine"
+    collect = ("collect", "--out", store, "--device", "keyboard", "--episodes", 3, "--keep-failures")
+    with closing(Typed(*collect)) as typed:
+        at = typed.until("WAITING: 0 of 3", 90)
+        typed.press("w")  # nothing moves before a start
+        for number, (motion, mark) in enumerate([("w", "y"), ("r", "n"), ("a", "y")]):
+            typed.press("\n")
+            at = typed.until("move to begin", 10, at)
+            at = typed.until("ends it", 5, at, keep=motion)
+            at = typed.until(r" (1[5-9]|[2-9]\d) steps", 10, at, keep=motion)
+            typed.press(mark)
+            at = typed.until(f"{number + 1} of 3", 10, at)
+        assert typed.wait(60) == 0, typed.shown
+    episodes = list(EpisodeStore.open(store))
+    assert [e.meta["mark"] for e in episodes] == ["success", "failure", "success"]
+    assert [e.success for e in episodes] == [True, False, True] and all(e.terminated for e in episodes)
+    for episode, (channel, way) in zip(episodes, [(0, 1), (2, 1), (1, 1)], strict=True):
+        moved = episode.obs["state"][-1, :3] - episode.obs["state"][0, :3]
+        assert moved[channel] * way > 0.01 and np.abs(np.delete(moved, channel)).max() < 0.5 * moved[channel]
+        stamps = episode.obs["stamp/state"]
+        np.testing.assert_allclose(np.diff(stamps), 0.05, atol=1e-6)
+        assert not episode.intervened.any() and episode.meta["actor"] == "person"
+    config = PretrainConfig(steps=5, batch=8, warmup=1, save_every=5)
+    file = pretrain(tmp_path / "run", (store,), FlowConfig(horizon=8, backbone=MlpConfig(width=16, depth=1)), config,
+                    checkpoint.save)  # fmt: skip
+    assert checkpoint.load(file).spec == EpisodeStore.open(store).spec
