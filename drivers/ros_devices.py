@@ -17,6 +17,7 @@ from robot_rl.types import RobotRLError, Spec
 QUIET = 0.3  # a publisher that is silent for so long holds no dead-man any more [s]
 LOST = 1.0  # ... and is gone
 PATIENCE = 10.0  # for its first message [s]
+SLOWEST = (0.003, 0.002)  # share of the largest motion at which a twist begins, and below which it ends
 NEAR, NEAR_TURN = 0.05, 0.3  # the leader must be so near to engage [m], [rad]
 BUTTONS: dict[int, Event] = {7: "start", 3: "success", 2: "failure", 1: "discard", 6: "pause"}
 
@@ -137,7 +138,7 @@ class Twist:
         self.name, self._frame = f"twist:{topic}", frame
         self._listener, self._closed = Listener(twist=(topic, TwistStamped)), -1.0
         self._largest = largest_of(spec) * spec.rate
-        self._zone = DeadZone()
+        self._zone = DeadZone(*SLOWEST)
 
     def hand(self) -> np.ndarray | None:
         """See `Device`."""
@@ -149,7 +150,8 @@ class Twist:
         if wrong := self._wrong(message.header.frame_id, speed):
             self._listener.warn(f"{self.name}: {wrong}; nobody holds the dead-man")
             return None
-        motion = self._zone(np.clip(speed / self._largest, -1.0, 1.0))
+        motion = np.clip(speed / self._largest, -1.0, 1.0)
+        self._zone(motion)  # as it is meant, where it is meant at all
         return np.append(motion, self._closed) if self._zone.moves else None
 
     def events(self) -> list[Event]:

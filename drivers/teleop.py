@@ -95,18 +95,18 @@ class Screen(Protocol):
 
 
 class DeadZone:
-    """Lets motion through, and no drift: it begins where its norm passes `ON`, and ends where it falls below `OFF`."""
+    """Lets motion through, and no drift: it begins where its norm passes `on`, and ends where it falls below `off`."""
 
-    def __init__(self) -> None:
-        self.moves = False
+    def __init__(self, on: float = ON, off: float = OFF) -> None:
+        self._on, self._off, self.moves = on, off, False
 
     def __call__(self, motion: np.ndarray) -> np.ndarray:
-        """What of `motion` (6,) is meant: counted from `OFF` on, so that it begins small. Zeros while nothing moves."""
+        """What of `motion` (6,) is meant: counted from `off` on, so that it begins small. Zeros while nothing moves."""
         norm = float(np.linalg.norm(motion))
-        self.moves = norm > (OFF if self.moves else ON)
+        self.moves = norm > (self._off if self.moves else self._on)
         if not self.moves:
             return np.zeros(len(motion))
-        return np.clip(motion * (norm - OFF) / (norm * (1.0 - OFF)), -1.0, 1.0)
+        return np.clip(motion * (norm - self._off) / (norm * (1.0 - self._off)), -1.0, 1.0)
 
 
 class Toggle:
