@@ -16,7 +16,10 @@ CEILING = {
 FLOOR = {
     f"robot_rl/{name}.py" for name in ("types", "geometry", "control", "rollout", "seeds", "statistics", "episodes")
 }
-OPTIONAL = {"rclpy", "pyrealsense2", "robosuite", "gym_pusht", "ray", "pyarrow", "rosbags", "rerun", "websockets"}
+OPTIONAL = {
+    "rclpy", "pyrealsense2", "robosuite", "gym_pusht", "ray", "pyarrow", "rosbags", "rerun", "websockets", "pygame",
+    "pyspacemouse",
+}  # fmt: skip
 
 
 def imports(tree: ast.AST) -> set[str]:
