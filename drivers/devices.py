@@ -9,9 +9,12 @@ from drivers.keyboard import Keyboard, Terminal, WithKeys
 from drivers.robot_file import RobotFile
 from drivers.teleop import Device, Screen, Status
 from drivers.terminal_screen import TerminalScreen
+from drivers.web_teleop import WebTeleop
 from robot_rl.types import RobotRLError
 
-NAMES = "keyboard, gamepad[:INDEX], spacemouse[:INDEX], joy:TOPIC[,BUTTON], twist:TOPIC, leader:TOPIC"
+NAMES = (
+    "keyboard, gamepad[:INDEX], spacemouse[:INDEX], joy:TOPIC[,BUTTON], twist:TOPIC, leader:TOPIC, web[:[HOST:]PORT]"
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ def open_controls(name: str, robot: RobotFile | None = None) -> Controls:
     In a terminal its keys start and mark episodes whatever the device is. A leader arm needs the `robot`.
     """
     device, screens = open_device(name, robot), list[Screen]()
-    # The web page is a screen too: `if isinstance(device, WebTeleop): screens.append(device)` belongs here.
+    if isinstance(device, WebTeleop):
+        screens.append(device)
     if name != "keyboard" and sys.stdin.isatty():
         device = WithKeys(device, Terminal())
     return Controls(device, (*screens, TerminalScreen(device.keys)))
@@ -48,5 +52,6 @@ def open_device(name: str, robot: RobotFile | None = None) -> Device:
     kind, _, rest = name.partition(":")
     if name == "keyboard":
         return Keyboard(Terminal())
-    # The web page's line: `if kind == "web": return WebTeleop(rest)`.
+    if kind == "web":
+        return WebTeleop(rest)
     raise RobotRLError(f"no device is called '{name}'; there are {NAMES}")
