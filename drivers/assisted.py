@@ -8,15 +8,33 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 
 from drivers.observer import Clock, Ticker
-from drivers.teleop import HAND, Device, DeviceLost, Human, action_of_hand, nobody
+from drivers.teleop import HAND, Device, DeviceLost, Human, Screen, Status, action_of_hand, nobody
 from robot_rl import control
-from robot_rl.types import Env, Obs, Spec, Step
+from robot_rl.types import Env, Obs, RobotRLError, Spec, Step
+
+
+class Interrupted(Protocol):
+    """What a person is beside: `RealEnv` or `Assisted`."""
+
+    late: int
+
+    @property
+    def age(self) -> float:
+        """Of an observation of now [s]."""
+
+    @property
+    def lagging(self) -> str:
+        """Which stream is late, in words."""
+
+    def interrupt(self, reason: str) -> None:
+        """End the episode at its next step; "" forgets it."""
+
 
 RECENT, TOLERATED = 20, 4  # ticks, and late ones among them
 
@@ -53,11 +71,64 @@ class Person:
         return None
 
 
+class Corrector:
+    """Implements `Human` beside a policy that plays: shows how it goes, and hears what the person says of the episode.
+
+    Set `env` to what it is used in. "success" ends the running episode as solved, "failure", "discard" and "quit" end
+    it as aborted; after "quit", or when the device is lost, no other begins.
+    """
+
+    def __init__(self, person: Person, screen: Screen) -> None:
+        self.env: Interrupted | None = None
+        self._person, self._screen = person, screen
+        self._solved, self._over, self._steps, self._taken = False, "", 0, 0
+        self._beats: deque[float] = deque()
+
+    def __call__(self, executed: np.ndarray) -> np.ndarray | None:
+        """See `Human`."""
+        wanted = self._person(executed)
+        self._steps, self._taken = self._steps + 1, self._taken + (wanted is not None)
+        for event in self._person.device.events():
+            if event == "success":
+                self._solved = True
+            elif event in ("failure", "discard", "quit") and self.env is not None:
+                self._over = "the person quit" if event == "quit" else ""
+                self.env.interrupt(f"the person said {event}")
+        self._show()
+        return wanted
+
+    def begin(self) -> None:
+        """Before an episode; raises where none shall begin any more."""
+        if self._over:
+            raise RobotRLError(self._over)
+        self._person.device.events()  # of before
+        self._person.device.hand()
+        self._solved, self._steps, self._taken = False, 0, 0
+        if self.env is not None:
+            self.env.interrupt("")
+
+    def solved(self) -> bool:
+        """Whether the person said so."""
+        return self._solved
+
+    def _show(self) -> None:
+        env, now = self.env, time.monotonic()
+        self._beats.append(now)
+        while self._beats[0] <= now - 1.0:
+            self._beats.popleft()
+        share = f"taken over in {self._taken} of {self._steps} steps"
+        age, late, lagging = (0.0, 0, "") if env is None else (env.age, env.late, env.lagging)
+        self._screen.show(
+            Status("correcting", 0, 0, self._steps, self._person.held, len(self._beats), age, late, lagging, share)
+        )
+
+
 class Assisted:
     """Implements `Env`: the simulated world `env` in real time, with a person beside it. See `RealEnv`, its like."""
 
-    def __init__(self, env: Env, clock: Clock, human: Human = nobody) -> None:
-        self._env, self._clock, self._human, self.spec = env, clock, human, env.spec
+    def __init__(self, env: Env, clock: Clock, human: Human = nobody, aside: Corrector | None = None) -> None:
+        self._env, self._clock, self._human, self.spec = env, clock, aside or human, env.spec
+        self._aside = aside
         self._ticker = Ticker(clock, 1.0 / env.spec.rate)
         self.aborted, self.age, self.lagging = "", 0.0, ""
         self.ticks, self.late = 0, 0
@@ -65,6 +136,8 @@ class Assisted:
 
     def reset(self, seed: int | None = None) -> Obs:
         """A new episode: nothing moves, and the fingers are open."""
+        if self._aside is not None:
+            self._aside.begin()
         self._last, self.aborted = self._env.reset(seed), ""
         rest = np.full(len(self.spec.action), -1.0, np.float32)
         self.executed = control.hold(self.spec.action, rest)
@@ -84,6 +157,8 @@ class Assisted:
         self._wait()
         self.aborted = self.aborted or self._interrupted
         step = replace(step, intervened=wanted is not None)
+        if self._aside is not None and self._aside.solved():
+            return replace(step, reward=1.0, score=1.0, terminated=True, truncated=False)
         return replace(step, truncated=not step.terminated) if self.aborted else step
 
     def stay(self) -> Obs:
@@ -112,9 +187,3 @@ class Assisted:
         self.ticks, self.late = self._ticker.ticks, self._ticker.late
         self._recent.append(self.late > late)
         self.lagging = "the simulation is slower than real time" if sum(self._recent) > TOLERATED else ""
-
-
-def in_real_time(make_env: Callable[[], Env], device: Device) -> Assisted:
-    """A world that is made, with the person at `device` beside it."""
-    env = make_env()
-    return Assisted(env, SteadyClock(), Person(device, env.spec))

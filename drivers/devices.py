@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from drivers.keyboard import Keyboard, Terminal, WithKeys
 from drivers.robot_file import RobotFile
 from drivers.teleop import Device, Screen, Status
 from drivers.terminal_screen import TerminalScreen
 from drivers.web_teleop import WebTeleop
-from robot_rl.types import RobotRLError
+from robot_rl.types import RobotRLError, Spec
 
 NAMES = (
     "keyboard, gamepad[:INDEX], spacemouse[:INDEX], joy:TOPIC[,BUTTON], twist:TOPIC, leader:TOPIC, web[:[HOST:]PORT]"
@@ -34,12 +35,12 @@ class Controls:
         self.device.close()
 
 
-def open_controls(name: str, robot: RobotFile | None = None) -> Controls:
+def open_controls(name: str, spec: Spec, robot: RobotFile | None = None) -> Controls:
     """The device called `name` and its screens; raises where it is not there or may not be opened.
 
-    In a terminal its keys start and mark episodes whatever the device is. A leader arm needs the `robot`.
+    In a terminal its keys start and mark episodes whatever the device is. `spec` says how far an action goes.
     """
-    device, screens = open_device(name, robot), list[Screen]()
+    device, screens = open_device(name, spec, robot), list[Screen]()
     if isinstance(device, WebTeleop):
         screens.append(device)
     if name != "keyboard" and sys.stdin.isatty():
@@ -47,11 +48,42 @@ def open_controls(name: str, robot: RobotFile | None = None) -> Controls:
     return Controls(device, (*screens, TerminalScreen(device.keys)))
 
 
-def open_device(name: str, robot: RobotFile | None = None) -> Device:
-    """The device alone."""
+def open_device(name: str, spec: Spec, robot: RobotFile | None = None) -> Device:
+    """The device alone. What speaks ROS, or has a library of its own, is imported only here."""
     kind, _, rest = name.partition(":")
     if name == "keyboard":
         return Keyboard(Terminal())
+    if kind == "gamepad":
+        from drivers.gamepad import Gamepad
+
+        return Gamepad(_number(name, rest))
+    if kind == "spacemouse":
+        from drivers.spacemouse import SpaceMouse
+
+        return SpaceMouse(_number(name, rest))
     if kind == "web":
         return WebTeleop(rest)
+    if kind in ("joy", "twist", "leader") and rest:
+        return _listening(name, kind, rest, spec, robot)
     raise RobotRLError(f"no device is called '{name}'; there are {NAMES}")
+
+
+def _listening(name: str, kind: str, rest: str, spec: Spec, robot: RobotFile | None) -> Device:
+    from drivers.ros_devices import Joy, Leader, Twist
+
+    if find_spec("rclpy") is None:
+        raise RobotRLError(f"{name} needs ROS 2: source its setup, or pip install 'robot-rl[ros]'")
+    if kind == "joy":
+        topic, _, button = rest.partition(",")
+        return Joy(topic) if not button else Joy(topic, _number(name, button) or 0)
+    if kind == "twist":
+        return Twist(rest, spec, robot.base_frame if robot else "base")
+    if robot is None:
+        raise RobotRLError("a leader arm leads a robot: say which with --robot")
+    return Leader(rest, spec, robot)
+
+
+def _number(name: str, text: str) -> int | None:
+    if text and not text.isdecimal():
+        raise RobotRLError(f"the device '{name}' ends in no whole number; there are {NAMES}")
+    return int(text) if text else None

@@ -21,7 +21,7 @@ from typing import Protocol
 
 import numpy as np
 
-from drivers.teleop import HAND, Device, DeviceLost, Event
+from drivers.teleop import HAND, Device, DeviceLost, Event, Toggle
 from robot_rl.types import RobotRLError
 
 HOLD = 0.25  # a key moves for so long after it came [s]
@@ -94,7 +94,7 @@ class Keyboard:
         self._source, self._now = keys, now
         self._until = np.full(HAND, -np.inf)  # when each axis stops [s]; the last one: when the fingers' key is let go
         self._way = np.zeros(HAND - 1)
-        self._closed, self._speed = -1.0, SPEED
+        self._grip, self._speed = Toggle(), SPEED
         self._events: list[Event] = []
 
     def hand(self) -> np.ndarray | None:
@@ -103,7 +103,7 @@ class Keyboard:
         moving = self._until > self._now()
         if not moving.any():
             return None
-        return np.append(self._speed * self._way * moving[:-1], self._closed)
+        return np.append(self._speed * self._way * moving[:-1], self._grip.closed)
 
     def events(self) -> list[Event]:
         """See `Device`."""
@@ -113,7 +113,7 @@ class Keyboard:
 
     def fingers(self, closed: float) -> None:
         """See `Device`."""
-        self._closed = 1.0 if closed > 0 else -1.0
+        self._grip.follow(closed)
 
     def close(self) -> None:
         """See `Device`."""
@@ -125,7 +125,9 @@ class Keyboard:
                 axis, way = AXES[key]
                 self._way[axis], self._until[axis] = way, self._now() + HOLD
             elif key == " ":
-                self._closed, self._until[-1] = -self._closed, self._now() + HOLD
+                self._grip.press(True)
+                self._grip.press(False)
+                self._until[-1] = self._now() + HOLD
             elif key.isdecimal():
                 self._speed = (int(key) or 10) / 10
             elif key in EVENTS:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
+from drivers.assisted import Corrector
 from drivers.node_process import spin, start_ros
 from drivers.real_env import RealEnv
 from drivers.robot_file import RobotFile
@@ -21,14 +22,15 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
 Play = Callable[[RealEnv, Callable[[], bool]], None]  # plays episodes until the second says so
+MakeCorrector = Callable[[], Corrector | None]
 NAME = "policy_node"
 
 
 class PolicyRunner:
-    """What the lifecycle's transitions do. `load()` gives what plays; it may take long."""
+    """What the lifecycle's transitions do. `load()` gives what plays; it may take long. `aside` may take over."""
 
-    def __init__(self, robot: RobotFile, load: Callable[[], Play]) -> None:
-        self._robot, self._load = robot, load
+    def __init__(self, robot: RobotFile, load: Callable[[], Play], aside: Corrector | None = None) -> None:
+        self._robot, self._load, self._aside = robot, load, aside
         self._thread: Thread | None = None
         self._io: Node | None = None
         self._end = Event()
@@ -42,7 +44,7 @@ class PolicyRunner:
         self._play = self._load()
         self._io = rclpy.create_node(f"{NAME}_io")
         self._end_spinning = spin_in_thread(self._io)
-        self.env = RosRobot(self._io, self._robot).env()
+        self.env = RosRobot(self._io, self._robot).env(self._aside)
 
     def activate(self) -> None:
         """Play, in a thread."""
@@ -119,10 +121,10 @@ def build(runner: PolicyRunner) -> LifecycleNode:
     return PolicyNode(NAME)
 
 
-def run(robot: RobotFile, load: Callable[[], Play], autostart: bool) -> str:
+def run(robot: RobotFile, load: Callable[[], Play], autostart: bool, aside: MakeCorrector = lambda: None) -> str:
     """Spin the node until it is asked to end or has played; returns why it ended early, or ""."""
     asked = start_ros()
-    runner = PolicyRunner(robot, load)
+    runner = PolicyRunner(robot, load, aside())
     node = build(runner)
     if autostart:
         node.trigger_configure()

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from drivers.arm_listener import HISTORY, ArmListener, told_of_qos
+from drivers.assisted import Corrector
 from drivers.messages import numbers_msg, pose_msg, stamp_of
 from drivers.observer import Named, Observer
 from drivers.real_env import RealEnv
 from drivers.robot_file import RobotFile
 from drivers.sync import Stream
-from drivers.teleop import Human, nobody
+from drivers.teleop import nobody
 from robot_rl.types import RobotRLError, Target
 
 if TYPE_CHECKING:
@@ -168,13 +169,25 @@ class RosRobot:
         self._reset = node.create_client(Trigger, "world/reset")
         self._seeds = node.create_client(SetParameters, "sim_robot/set_parameters")
 
-    def env(self, human: Human = nobody) -> RealEnv:
-        """The robot as an `Env`, judged by `world/success`."""
+    def env(self, aside: Corrector | None = None) -> RealEnv:
+        """The robot as an `Env`, judged by `world/success`, and by the person `aside` it where there is one."""
         streams = self.streams
-        return RealEnv(
-            self.robot, self.arm, self.clock, prepare=self.prepare, judge=lambda: streams.success, human=human,
-            source=self._source, sensors=streams.used, cameras=streams.cameras,
+
+        def prepare(seed: int | None) -> None:
+            if aside is not None:
+                aside.begin()
+            self.prepare(seed)
+
+        def judge() -> bool:
+            return streams.success or (aside is not None and aside.solved())
+
+        env = RealEnv(
+            self.robot, self.arm, self.clock, prepare=prepare, judge=judge, human=aside or nobody, source=self._source,
+            sensors=streams.used, cameras=streams.cameras,
         )  # fmt: skip
+        if aside is not None:
+            aside.env = env
+        return env
 
     def prepare(self, seed: int | None) -> None:
         """Come to rest, set a simulated world back, go home where there is one, and take command."""
@@ -269,7 +282,7 @@ def driven(robot: RobotFile, source: str) -> Iterator[RealEnv]:
         rclpy.shutdown()
 
 
-def connect(robot: RobotFile) -> RealEnv:
+def connect(robot: RobotFile, aside: Callable[[], Corrector | None] = lambda: None) -> RealEnv:
     """The robot as an `Env` of this process, from now on until it ends."""
     import atexit
 
@@ -280,4 +293,4 @@ def connect(robot: RobotFile) -> RealEnv:
     node = rclpy.create_node("practice")
     atexit.register(rclpy.try_shutdown)
     atexit.register(spin_in_thread(node))  # called before it
-    return RosRobot(node, robot).env()
+    return RosRobot(node, robot).env(aside())

@@ -58,7 +58,8 @@ class Session:
         else:
             self.message = f"'{event}' means nothing while {before}"
             return
-        self.message = {"recording": "move to begin", "paused": "pause: the arm holds"}.get(self.state, event)
+        told = {"recording": "preparing: the arm may move by itself", "paused": "pause: the arm holds"}
+        self.message = told.get(self.state, event)
 
     def solved(self) -> None:
         """The world says success."""
@@ -193,6 +194,7 @@ class Collector:
 
     def _ready(self) -> Obs | None:
         """Hold until the hand moves: what is seen then; None: it was ended before."""
+        self.session.message = "move to begin"
         while self.session.state in ("recording", "paused"):
             self._obs = self.env.stay()
             if self.env.aborted:

@@ -19,6 +19,7 @@ Event = Literal["start", "success", "failure", "discard", "pause", "quit"]
 EVENTS: tuple[Event, ...] = ("start", "success", "failure", "discard", "pause", "quit")
 State = Literal["waiting", "recording", "paused", "judging", "correcting", "done", "lost"]
 HAND = 7  # numbers of a hand
+ON, OFF = 0.1, 0.05  # norm of a motion at which it begins, and below which it ends
 AXES = ("_x", "_y", "_z", "_rx", "_ry", "_rz")
 
 
@@ -95,6 +96,38 @@ class Screen(Protocol):
 
     def show(self, status: Status) -> None:
         """Show it. Called every control step and a few times a second between; returns at once, and may skip."""
+
+
+class DeadZone:
+    """Lets motion through, and no drift: it begins where its norm passes `on`, and ends where it falls below `off`."""
+
+    def __init__(self, on: float = ON, off: float = OFF) -> None:
+        self._on, self._off, self.moves = on, off, False
+
+    def __call__(self, motion: np.ndarray) -> np.ndarray:
+        """What of `motion` (6,) is meant: counted from `off` on, so that it begins small. Zeros while nothing moves."""
+        norm = float(np.linalg.norm(motion))
+        self.moves = norm > (self._off if self.moves else self._on)
+        if not self.moves:
+            return np.zeros(len(motion))
+        return np.clip(motion * (norm - self._off) / (norm * (1.0 - self._off)), -1.0, 1.0)
+
+
+class Toggle:
+    """A button that closes the fingers and opens them, in turn."""
+
+    def __init__(self) -> None:
+        self.closed, self._down = -1.0, False
+
+    def press(self, down: bool) -> None:
+        """The button is down, or not; they move when it goes down."""
+        if down and not self._down:
+            self.closed = -self.closed
+        self._down = down
+
+    def follow(self, closed: float) -> None:
+        """They are so now."""
+        self.closed = 1.0 if closed > 0 else -1.0
 
 
 def action_of_hand(hand: np.ndarray, channels: Sequence[Channel]) -> np.ndarray:

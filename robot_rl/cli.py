@@ -38,8 +38,8 @@ from robot_rl.formats import robomimic
 from robot_rl.pretrain import PretrainConfig
 from robot_rl.promote import play_and_promote
 from robot_rl.refine import RefineConfig
-from robot_rl.robot_verbs import check, demonstrate, deploy, practice_on, simulate
-from robot_rl.types import Agent, RobotRLError, Spec
+from robot_rl.robot_verbs import check, demonstrate, deploy, practice_in, practice_on, simulate
+from robot_rl.types import Agent, Env, RobotRLError, Spec
 from sim import worlds
 from sim.human import HumanConfig
 from sim.worlds import WatchedConfig, WorldConfig
@@ -253,6 +253,7 @@ def refine(
     human: HumanConfig = HumanConfig(),
     role: Literal["both", "actor", "learner"] = "both",
     robot: Path | None = None,
+    teleop: str | None = None,
     evaluate: int = 100,
     videos: int = 3,
     workers: int = 2,
@@ -271,6 +272,7 @@ def refine(
         human: who watches practice, and helps
         role: play and learn in turn; or only play, or only learn, with another process in the same folder
         robot: practise on the robot of this YAML file, or on its simulated stand-in, instead of in the base's world
+        teleop: a person's device, who may take over at any moment: keyboard, gamepad, ...; see docs/teleop.md
         evaluate: start states on which base and refined are compared at the end; 0: none
         videos: of those, how many to film side by side
         workers: processes that play them
@@ -278,7 +280,15 @@ def refine(
     world = worlds.of_spec(checkpoint.load(policy).spec)
     about = {"agent": agent, "policy": str(policy.resolve()), "human": human}
     make_agent = partial(_fresh_agent, agent, policy)
-    practice = WatchedConfig(world, human).build if robot is None else partial(practice_on, robot, policy)
+    practice: Callable[[], Env] = WatchedConfig(world, human).build
+    if teleop is not None and (config.overlap or human.skill is not None):
+        raise RobotRLError(
+            "with --teleop a person is beside practice, in this process: leave out overlap and human.skill"
+        )
+    if robot is not None:
+        practice = partial(practice_on, robot, policy, teleop)
+    elif teleop is not None:
+        practice = partial(practice_in, world, teleop)
     if role == "actor":
         apart.act(out, demos, practice, make_agent, config, about)
         return

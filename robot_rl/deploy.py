@@ -84,9 +84,10 @@ def _play(plan: Plan, env: Robot, player: Realtime, store: EpisodeStore | None, 
 
 
 def _outcome(episode: Episode, env: Robot) -> str:
+    taken = f", taken over in {episode.intervened.sum()} of them" if episode.intervened.any() else ""
     if env.aborted:
-        return f"aborted after {len(episode)} steps: {env.aborted}"
-    return f"{'success' if episode.success else 'no success'} after {len(episode)} steps"
+        return f"aborted after {len(episode)} steps{taken}: {env.aborted}"
+    return f"{'success' if episode.success else 'no success'} after {len(episode)} steps{taken}"
 
 
 def _in_words(numbers: dict[str, float]) -> str:

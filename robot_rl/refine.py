@@ -248,6 +248,7 @@ def described(index: int, episode: Episode) -> Metrics:
         "success": float(episode.success),
         "length": float(len(episode)),
         "intervened": float(episode.intervened.sum()),
+        "intervention_rate": float(episode.intervened.mean()),
     }
 
 

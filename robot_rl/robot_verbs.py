@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
@@ -10,9 +11,10 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from drivers import check_listener, node_process, policy_node, robot_file, ros_robot, sim_robot_node
-from drivers.assisted import Assisted, SteadyClock
+from drivers import check_device, check_listener, node_process, policy_node, robot_file, ros_robot, sim_robot_node
+from drivers.assisted import Assisted, Corrector, Person, SteadyClock
 from drivers.devices import open_controls
+from drivers.robot_file import RobotFile
 from drivers.session import Collector, Robot, Wanted
 from policies import checkpoint
 from policies import device as devices
@@ -20,7 +22,7 @@ from robot_rl import checkpoints
 from robot_rl import deploy as deploying
 from robot_rl.episodes import EpisodeStore
 from robot_rl.realtime import RealtimeConfig
-from robot_rl.types import Agent, Env, RobotRLError
+from robot_rl.types import Agent, Env, RobotRLError, Spec
 from sim.robosuite_env import RobosuiteEnv
 from sim.robot_world import RobotWorld
 from sim.worlds import WorldConfig
@@ -44,14 +46,25 @@ def simulate(robot: Path, seed: int = 0) -> None:
     sim_robot_node.run(file, RobotWorld(world), seed)
 
 
-def check(robot: Path, seconds: float = 5.0) -> None:
-    """Listen to all topics of a robot before anything moves, and say what is wrong and how to mend it; 1: not ready.
+def check(robot: Path | None = None, device: str | None = None, seconds: float = 5.0) -> None:
+    """Say what is wrong with a robot or a device before anything moves, and how to mend it; 1: not ready.
 
     Args:
-        robot: the robot's YAML file
-        seconds: to listen for [s]
+        robot: the robot's YAML file: all its topics are listened to
+        device: try this device of a person instead: keyboard, gamepad, ...; a leader arm needs the robot too
+        seconds: to listen for [s]; a device as long at rest, and as long again in use
     """
-    text, ready = check_listener.run(robot_file.load(robot), seconds)
+    if device is None and robot is None:
+        raise RobotRLError("say what to check: --robot FILE, or --device NAME")
+    file = None if robot is None else robot_file.load(robot)
+    if device is not None:
+        with closing(WorldConfig().build()) as world:
+            spec = world.spec if file is None else file.spec()
+        with closing(open_controls(device, spec, file)) as controls:
+            text, ready = check_device.run(controls.device, seconds)
+    else:
+        assert file is not None
+        text, ready = check_listener.run(file, seconds)
     print(text)
     if not ready:
         raise SystemExit(1)
@@ -67,6 +80,7 @@ def deploy(
     device: str = "cpu",
     out: Path | None = None,
     autostart: bool = True,
+    teleop: str | None = None,
 ) -> None:
     """Play a policy or a refined agent on a robot, or on its simulated stand-in: the lifecycle node policy_node.
 
@@ -80,13 +94,15 @@ def deploy(
         device: where the policy samples: cpu, cuda, cuda:1
         out: store for the episodes
         autostart: configure and activate by itself; else the lifecycle's services do
+        teleop: a person's device, who may take over at any moment: keyboard, gamepad, ...; see docs/teleop.md
     """
     file = robot_file.load(robot)
     plan = deploying.Plan(agent, config, episodes, seed, execute, out)
-    if error := policy_node.run(
-        file, partial(deploying.load, plan, file.spec(), partial(_agent_on, device)), autostart
-    ):
-        raise RobotRLError(error)
+    load = partial(deploying.load, plan, file.spec(), partial(_agent_on, device))
+    with ExitStack() as stack:
+        aside = partial(_aside, stack, teleop, file.spec(), file) if teleop else lambda: None
+        if error := policy_node.run(file, load, autostart, aside):
+            raise RobotRLError(error)
 
 
 def demonstrate(out: Path, world: WorldConfig, robot: Path | None, device: str, wanted: Wanted) -> None:
@@ -100,15 +116,34 @@ def demonstrate(out: Path, world: WorldConfig, robot: Path | None, device: str, 
             asked = node_process.start_ros()
             env = stack.enter_context(ros_robot.driven(file, "teleop"))
         store = stack.enter_context(EpisodeStore.create(out, env.spec))
-        controls = stack.enter_context(closing(open_controls(device, file)))
+        controls = stack.enter_context(closing(open_controls(device, env.spec, file)))
         Collector(env, controls.device, controls, store, SteadyClock(), wanted, asked).run()
 
 
-def practice_on(robot: Path, policy: Path) -> Env:
-    """The robot of a YAML file as the world in which the base `policy` practises."""
+def practice_on(robot: Path, policy: Path, teleop: str | None = None) -> Env:
+    """The robot of a YAML file as the world in which the base `policy` practises; a person may take over."""
     file = robot_file.load(robot)
     checkpoint.load(policy).spec.require(file.spec(), f"the base {policy}", f"the robot {robot}", state_only=True)
-    return ros_robot.connect(file)
+    if teleop is None:
+        return ros_robot.connect(file)
+    stack = ExitStack()  # until this process ends
+    atexit.register(stack.close)
+    return ros_robot.connect(file, lambda: _aside(stack, teleop, file.spec(), file))
+
+
+def practice_in(world: WorldConfig, teleop: str) -> Env:
+    """A simulated world in real time in which a person may take over."""
+    env, stack = world.build(), ExitStack()
+    atexit.register(stack.close)
+    aside = _aside(stack, teleop, env.spec)
+    aside.env = assisted = Assisted(env, SteadyClock(), aside=aside)
+    return assisted
+
+
+def _aside(stack: ExitStack, teleop: str, spec: Spec, robot: RobotFile | None = None) -> Corrector:
+    """The person at the device `teleop`, which `stack` closes."""
+    controls = stack.enter_context(closing(open_controls(teleop, spec, robot)))
+    return Corrector(Person(controls.device, spec), controls)
 
 
 def _agent_on(device: str, path: Path, execute: int | None) -> Agent:

@@ -16,7 +16,7 @@ CEILING = {
 FLOOR = {
     f"robot_rl/{name}.py" for name in ("types", "geometry", "control", "rollout", "seeds", "statistics", "episodes")
 }
-OPTIONAL = {"rclpy", "pyrealsense2", "robosuite", "gym_pusht", "ray", "websockets"}
+OPTIONAL = {"rclpy", "pyrealsense2", "robosuite", "gym_pusht", "ray", "pygame", "pyspacemouse", "websockets"}
 
 
 def imports(tree: ast.AST) -> set[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import closing
 
 import numpy as np
@@ -11,7 +13,7 @@ from policies.flow import FlowConfig
 from policies.mlp import MlpConfig
 from robot_rl.episodes import EpisodeStore
 from robot_rl.pretrain import PretrainConfig, pretrain
-from tests.terminal import Typed
+from tests.terminal import ROOT, Typed
 
 
 def test_three_episodes_by_keyboard_load_and_train(tmp_path):
@@ -41,3 +43,11 @@ def test_three_episodes_by_keyboard_load_and_train(tmp_path):
     file = pretrain(tmp_path / "run", (store,), FlowConfig(horizon=8, backbone=MlpConfig(width=16, depth=1)), config,
                     checkpoint.save)  # fmt: skip
     assert checkpoint.load(file).spec == EpisodeStore.open(store).spec
+
+
+def test_a_session_killed_at_random_moments_loses_no_stored_episode(tmp_path):
+    """A few of the hundred that the benchmark makes."""
+    command = [sys.executable, "tests/benchmarks/kill_collector.py", tmp_path / "store", "--times", "4", "--seed", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 kills" in done.stdout and "none of them lost or damaged" in done.stdout

@@ -1,0 +1,83 @@
+"""A person demonstrates on the simulated robot over DDS: a twist moves it, the keys of a terminal mark the episodes."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robot_rl.episodes import EpisodeStore
+from tests.terminal import Typed
+
+pytestmark = pytest.mark.timeout(240)
+ROBOT = Path(__file__).parents[2] / "launch/params/sim_panda_lift.yaml"
+CLI = ("-m", "robot_rl.cli")
+
+
+class Stick:
+    """Publishes TwistStamped at 50 Hz from a thread while `speed` (3,) [m/s] is set."""
+
+    def __init__(self, node):
+        from geometry_msgs.msg import TwistStamped
+
+        self._publisher, self.speed, self._end = node.create_publisher(TwistStamped, "stick", 10), None, False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        while not self._end:
+            if self.speed is not None:
+                message = self._publisher.msg_type()
+                linear = message.twist.linear
+                linear.x, linear.y, linear.z = map(float, self.speed)
+                self._publisher.publish(message)
+            time.sleep(0.02)
+
+    def close(self):
+        self._end = True
+        self._thread.join()
+
+
+def said(process, words):
+    return len(re.findall(words, process.log.read_text()))
+
+
+def test_a_twist_and_keys_record_episodes_on_the_robot(spawn, node, wait_until, tmp_path):
+    store, robot = tmp_path / "mine", tmp_path / "robot.yaml"
+    robot.write_text(ROBOT.read_text().replace("  lead: 0.2\n", "  lead: 0.2\n  age: 0.8\n"))  # this machine is shared
+    spawn(*CLI, "simulate", "--robot", robot)
+    arm = spawn("-m", "drivers.arm_node", "--robot", robot)
+    where = ("--robot", robot, "--device", "twist:stick")
+    collect = ("collect", "--out", store, *where, "--episodes", 2, "--max-steps", 400)
+    with closing(Typed(*collect)) as typed, closing(Stick(node)) as stick:
+        at = typed.until("WAITING: 0 of 2", 120)
+        stick.speed = (0.1, 0, 0)
+        time.sleep(1.0)
+        assert not said(arm, "teleop/arm")  # nothing moves before a start
+        for number, speed in enumerate([(0, 0.4, 0), (0, 0, 0.4)]):
+            stick.speed = None
+            typed.press("\n")
+            at = typed.until("move to begin", 60, at)
+            assert said(arm, r"teleop/arm: \d") == number + 1
+            stick.speed = (np.nan, 0, 0)
+            time.sleep(0.5)  # no number moves nothing
+            stick.speed = speed
+            at = typed.until(r"RECORDING.* (1[5-9]|[2-9]\d) steps", 20, at)
+            stick.speed = None  # silence is the dead-man let go
+            at = typed.until("free", 5, at)
+            typed.press("y")
+            at = typed.until(f"{number + 1} of 2", 20, at)
+        assert typed.wait(60) == 0, typed.shown
+    assert said(arm, "policy/arm: ") == 0
+    episodes = list(EpisodeStore.open(store))
+    assert [e.meta["mark"] for e in episodes] == ["success"] * 2
+    for episode, axis in zip(episodes, (1, 2), strict=True):
+        moved = episode.obs["state"][-1, :3] - episode.obs["state"][0, :3]
+        assert moved[axis] > 0.03 and np.abs(np.delete(moved, axis)).max() < 0.5 * moved[axis]
+        assert np.median(episode.action[:12, axis]) > 0.1
+        assert (np.diff(episode.obs["stamp/state"]) > 0).all() and episode.meta["device"] == "twist:stick"
