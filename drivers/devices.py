@@ -10,9 +10,12 @@ from drivers.keyboard import Keyboard, Terminal, WithKeys
 from drivers.robot_file import RobotFile
 from drivers.teleop import Device, Screen, Status
 from drivers.terminal_screen import TerminalScreen
+from drivers.web_teleop import WebTeleop
 from robot_rl.types import RobotRLError, Spec
 
-NAMES = "keyboard, gamepad[:INDEX], spacemouse[:INDEX], joy:TOPIC[,BUTTON], twist:TOPIC, leader:TOPIC"
+NAMES = (
+    "keyboard, gamepad[:INDEX], spacemouse[:INDEX], joy:TOPIC[,BUTTON], twist:TOPIC, leader:TOPIC, web[:[HOST:]PORT]"
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ def open_controls(name: str, spec: Spec, robot: RobotFile | None = None) -> Cont
     In a terminal its keys start and mark episodes whatever the device is. `spec` says how far an action goes.
     """
     device, screens = open_device(name, spec, robot), list[Screen]()
-    # The web page is a screen too: `if isinstance(device, WebTeleop): screens.append(device)` belongs here.
+    if isinstance(device, WebTeleop):
+        screens.append(device)
     if name != "keyboard" and sys.stdin.isatty():
         device = WithKeys(device, Terminal())
     return Controls(device, (*screens, TerminalScreen(device.keys)))
@@ -57,7 +61,8 @@ def open_device(name: str, spec: Spec, robot: RobotFile | None = None) -> Device
         from drivers.spacemouse import SpaceMouse
 
         return SpaceMouse(_number(name, rest))
-    # The web page's line: `if kind == "web": return WebTeleop(rest)`.
+    if kind == "web":
+        return WebTeleop(rest)
     if kind in ("joy", "twist", "leader") and rest:
         return _listening(name, kind, rest, spec, robot)
     raise RobotRLError(f"no device is called '{name}'; there are {NAMES}")

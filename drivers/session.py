@@ -22,7 +22,7 @@ import numpy as np
 from drivers.assisted import Person
 from drivers.observer import Clock
 from drivers.take import Mark, marked
-from drivers.teleop import Device, DeviceLost, Event, Screen, State, Status
+from drivers.teleop import Device, DeviceLost, DeviceSilent, Event, Screen, State, Status
 from robot_rl import control
 from robot_rl.episodes import EpisodeStore
 from robot_rl.rollout import play
@@ -107,7 +107,10 @@ class Wanted:
 
 
 class Collector:
-    """Runs a session. Where the device goes, the arm is held and `DeviceLost` raised; the running episode is lost."""
+    """Runs a session. Where the device goes, the arm is held and `DeviceLost` raised; the running episode is lost.
+
+    One that is only silent (`DeviceSilent`) holds the arm until it speaks again.
+    """
 
     def __init__(
         self, env: Robot, device: Device, screen: Screen, store: EpisodeStore, clock: Clock, wanted: Wanted,
@@ -120,6 +123,7 @@ class Collector:
         self._attempt = 1 + max(attempts, default=-1)
         self._beats: deque[float] = deque()  # when the steps of the last second were made [s]
         self._obs: Obs = {}
+        self._silent = ""  # why the device says nothing, though it may come back
         self._steps = self._idle = self._bytes = 0  # of the running episode; idle: with the dead-man up
         self._pauses: list[int] = []  # steps after which there was one
         self._undo = False  # the last episode can still be discarded
@@ -143,9 +147,20 @@ class Collector:
             self._look()
             if self.session.state == "recording" and (lacking := self.store.lacks_room(self.wanted.free)):
                 self.session.state, self.session.message = "waiting", lacking
-            self.person.held = self.device.hand() is not None
+            self._hand()
             self._show()
             self.clock.sleep_until(self.clock.now() + LOOK)
+
+    def _hand(self) -> np.ndarray | None:
+        """What the person wants; a device that is silent but may come back is as one that nobody holds."""
+        self._silent, hand = "", None
+        try:
+            # Before the first episode the fingers are nobody's yet.
+            hand = self.person(self.env.executed) if self._obs else self.device.hand()
+        except DeviceSilent as error:
+            self._silent = str(error)
+        self.person.held = hand is not None
+        return hand
 
     def _look(self) -> None:
         """At what was pressed."""
@@ -185,7 +200,7 @@ class Collector:
             if self.env.aborted:
                 self.session.state, self.session.message = "waiting", self.env.aborted
                 return None
-            moves = self.person(self.env.executed) is not None
+            moves = self._hand() is not None
             self._look()
             self._show()
             if moves and self.session.state == "recording":
@@ -207,7 +222,7 @@ class Collector:
 
     def _decision(self) -> Decision:
         still = control.hold(self.env.spec.action, self.env.executed)
-        wanted = None if self.session.mark else self.person(self.env.executed)
+        wanted = None if self.session.mark else self._hand()
         self._idle += wanted is None and not self.session.mark
         return Decision((still if wanted is None else wanted)[None])
 
@@ -239,7 +254,7 @@ class Collector:
             self._obs = self.env.stay()
             if self.env.aborted:
                 self.session.stopped(self.env.aborted)
-            self.person(self.env.executed)
+            self._hand()
             self._look()
             self._show()
         return self._obs
@@ -249,7 +264,7 @@ class Collector:
         if self.session.state == "judging":
             self.env.end()
         while self.session.state == "judging":
-            self.person(self.env.executed)
+            self._hand()
             self._look()
             self._show()
             self.clock.sleep_until(self.clock.now() + LOOK)
@@ -262,7 +277,7 @@ class Collector:
         index = self.store.append(marked(episode, mark))
         self._undo, self.session.message = True, f"episode {index} stored: {what}; start the next, or discard this one"
 
-    def _show(self, state: State | None = None, message: str | None = None) -> None:
+    def _show(self, state: State | None = None, message: str = "") -> None:
         now = self.clock.now()
         while self._beats and self._beats[0] <= now - 1.0:
             self._beats.popleft()
@@ -271,6 +286,6 @@ class Collector:
             Status(
                 state or self.session.state, len(self.store), self.wanted.episodes, self._steps, self.person.held,
                 float(len(self._beats)), self.env.age, self.env.late, self.env.lagging,
-                self.session.message if message is None else message, images,
+                message or self._silent or self.session.message, images,
             )
         )  # fmt: skip

@@ -27,6 +27,10 @@ class DeviceLost(RobotRLError):  # noqa: N818
     """The device was unplugged, or its page or publisher fell silent, while somebody held the dead-man or not."""
 
 
+class DeviceSilent(DeviceLost):
+    """It may come back by itself, as a page does whose network failed: whoever can hold and wait need not end."""
+
+
 class Device(Protocol):
     """One device. Nothing here blocks."""
 

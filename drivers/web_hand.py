@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from drivers.teleop import EVENTS, HAND, DeviceLost, Event
+from drivers.teleop import EVENTS, HAND, DeviceSilent, Event
 
 SIZE = 1024  # bytes that a message may have
 SILENCE = 0.2  # between messages of a page whose dead-man is held [s]
@@ -140,10 +140,10 @@ class Grip:
             self.closed = 1.0 if closed > 0 else -1.0
 
     def hand(self, now: float) -> np.ndarray | None:
-        """(7,) in [-1, 1]; None: the dead-man is not held. Raises `DeviceLost` from a silence until it is let go."""
+        """(7,) in [-1, 1]; None: the dead-man is not held. Raises `DeviceSilent` from a silence until it is let go."""
         self._watch(now)
         if self._lost:
-            raise DeviceLost(f"{self._lost}; let go of the page's dead-man and press it anew")
+            raise DeviceSilent(f"{self._lost}; let go of the page's dead-man and press it anew")
         return None if self._motion is None else np.array([*self._motion, self.closed], np.float64)
 
     def _watch(self, now: float) -> None:

@@ -8,6 +8,7 @@ only, and a page gets the next when it has the last; one that is slow gets fewer
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import math
 import socket
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drivers.teleop import DeviceLost, Event, Status
+from drivers.teleop import DeviceLost, DeviceSilent, Event, Status
 from drivers.web_door import Door
 from drivers.web_hand import (
     SIZE,
@@ -74,11 +75,11 @@ class WebTeleop:
         self.ignored = 0  # messages that were none, or not the page's to send
         self._door = Door(lambda: len(self._visitors) >= PAGES)
         self.url = f"http://{_reachable(self._socket)}:{self.port}/?token={self._door.token}"
-        self.keys = f"open {self.url}\n{KEYS}"
-        self._lock = threading.Lock()  # around the next three
+        self.keys = f"open {self.url}\n{KEYS}\n{_square(self.url) if _elsewhere(self._socket) else ''}".rstrip("\n")
+        self._lock = threading.Lock()  # around the next lines
         self._driver: Visitor | None = None
         self._grip = Grip(closed=-1.0)
-        self._lost = ""  # why there is no hand though there was one
+        self._gone, self._failed = False, ""  # the page that drove; the server
         self._events: deque[Event] = deque()
         self._status: Status | None = None
         self._visitors: set[Visitor] = set()
@@ -91,8 +92,10 @@ class WebTeleop:
     def hand(self) -> np.ndarray | None:
         """See `Device`. None before the first page drives; a page that drove and is gone is a lost device."""
         with self._lock:
-            if self._lost:
-                raise DeviceLost(self._lost)
+            if self._failed:
+                raise DeviceLost(f"the web page's server failed: {self._failed}")
+            if self._gone:
+                raise DeviceSilent("the web page that drove is gone; open it again")
             return self._grip.hand(time.monotonic())
 
     def events(self) -> list[Event]:
@@ -120,7 +123,7 @@ class WebTeleop:
             self._loop.run_until_complete(self._serve())
         except Exception as error:  # of any kind: whoever drives must learn that nobody listens any more
             with self._lock:
-                self._lost = f"the web page's server failed: {error!r}"
+                self._failed = repr(error)
             raise
         finally:
             self._loop.close()
@@ -162,7 +165,7 @@ class WebTeleop:
         with self._lock:
             if self._driver is visitor:
                 self._driver, self._grip = None, Grip(self._grip.closed)
-                self._lost = "the web page that drove is gone; open it again"
+                self._gone = True
 
     def _hear(self, visitor: Visitor, message: Message | None) -> None:
         with self._lock:
@@ -175,7 +178,7 @@ class WebTeleop:
             visitor.got = max(visitor.got, min(message.number, visitor.sent))
             return True
         if isinstance(message, DriveMessage) and self._driver is None:
-            self._driver, self._grip, self._lost = visitor, Grip(self._grip.closed), ""
+            self._driver, self._grip, self._gone = visitor, Grip(self._grip.closed), False
         if visitor is not self._driver:
             return False
         match message:
@@ -275,10 +278,24 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
+def _elsewhere(listening: socket.socket) -> bool:
+    """Other machines reach it."""
+    return not ipaddress.ip_address(listening.getsockname()[0]).is_loopback
+
+
+def _square(text: str) -> str:
+    """A QR code for a phone's camera, two of its rows in one of the terminal's; drawn is what is light on paper."""
+    import cv2
+
+    light = cv2.QRCodeEncoder.create().encode(text) > 0
+    light = np.pad(light, ((0, len(light) % 2), (0, 0)), constant_values=True)
+    return "\n".join("".join(" ▄▀█"[two] for two in row) for row in 2 * light[::2] + light[1::2])
+
+
 def _reachable(listening: socket.socket) -> str:
-    """The host for the page's address; where all networks are meant, this machine's number in the one it goes out by."""
+    """The host for the page's address; where all networks are meant, this machine's number in the one it sends by."""
     host = str(listening.getsockname()[0])
-    if host in ("0.0.0.0", "::"):
+    if ipaddress.ip_address(host).is_unspecified:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
                 probe.connect(("192.0.2.1", 9))  # nothing is sent; the address is nobody's

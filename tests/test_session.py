@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from drivers.session import MARKS, NEXT, Collector, Session, Wanted
-from drivers.teleop import EVENTS, DeviceLost
+from drivers.teleop import EVENTS, DeviceLost, DeviceSilent
 from robot_rl.episodes import EpisodeStore
 from tests.lockstep import Bench
 
@@ -75,6 +75,24 @@ def test_nothing_moves_before_start_and_recording_begins_with_the_first_motion(t
     assert len(episode) == pytest.approx(1.0 / PERIOD, abs=2)  # from 4 s, when the hand moved, to 5 s
     assert episode.obs["state"][-1, 0] > episode.obs["state"][0, 0] + 0.01
     assert bench.stopped == "held"
+
+
+def test_a_device_that_is_silent_for_a_while_holds_the_arm_and_loses_nothing(tmp_path, bench):
+    begin = bench.time
+
+    class Silent(Scripted):
+        def hand(self):
+            if begin + 0.5 <= bench.time < begin + 0.8 or begin + 3 <= bench.time < begin + 4:
+                raise DeviceSilent("the page is silent")
+            return super().hand()
+
+    device = Silent(bench, [(begin + 1, "start"), (begin + 5, "success")], [(begin + 2, begin + 6)])
+    store, shown = collected(tmp_path, bench, device)
+    (episode,) = store
+    assert episode.success and episode.meta["idle"] == pytest.approx(1.0 / PERIOD, abs=1)
+    silent = [s for s in shown if s.message == "the page is silent"]
+    assert {s.state for s in silent} == {"waiting", "recording"} and not any(s.held for s in silent)
+    assert shown[-1].message != "the page is silent"
 
 
 def test_while_the_dead_man_is_up_the_arm_holds_and_that_is_kept_as_steps(tmp_path, bench):

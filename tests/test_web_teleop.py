@@ -186,6 +186,16 @@ def test_it_listens_on_this_machine_alone_unless_asked():
     with closing(WebTeleop("0.0.0.0:0")) as device:
         assert device._socket.getsockname()[0] == "0.0.0.0" and "0.0.0.0" not in device.url
         assert get(device, "/page.css")[0] == 200
+        assert read_square(device.keys) == device.url, "a phone reads the address off the terminal"
+
+
+def read_square(text):
+    import cv2
+
+    lines = [line for line in text.splitlines() if set(line) <= set(" ▄▀█") and line]
+    light = np.array([[[c in "▀█", c in "▄█"] for c in line] for line in lines]).transpose(0, 2, 1)
+    large = np.kron(light.reshape(2 * len(lines), -1), np.ones((8, 8))).astype(np.uint8) * 255
+    return cv2.QRCodeDetector().detectAndDecode(np.pad(large, 40, constant_values=255))[0]
 
 
 @pytest.mark.parametrize("where", ["http", "1.2.3.4:99999", "-1", "203.0.113.9:0", "no.such.host.invalid:0"])

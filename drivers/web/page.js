@@ -254,7 +254,8 @@ at("view").addEventListener("click", () => { view = (view + 1) % UP.length; labe
 at("speed").addEventListener("input", () => put("percent", `${at("speed").value} %`));
 at("fingers").addEventListener("click", toggle);
 at("drive").addEventListener("click", () => say({ say: "drive" }));
-window.addEventListener("pointerdown", () => { sound ??= new AudioContext(); }, { once: true });
+// Not at the first touch, which may be the dead-man: opening the sound can take half a second.
+at("marks").addEventListener("click", () => { sound ??= new AudioContext(); });
 labels();
 deadman();
 setInterval(sayHand, PERIOD);
