@@ -25,8 +25,9 @@ import numpy as np
 
 from drivers import robot_file
 from drivers.arm_listener import ArmListener, told_of_qos
-from drivers.controllers import Gripper, controller_for
+from drivers.controllers import controller_for
 from drivers.gate import Gate, Ruling
+from drivers.gripper import gripper_for
 from drivers.messages import numbers_msg, pose_msg, pose_of, stamp_of
 from drivers.node_process import spin, split_ros_arguments, start_ros
 from drivers.robot_file import RobotFile
@@ -54,7 +55,7 @@ class ArmNode:
         self.node, self.robot = node, robot
         self.period = 1.0 / robot.servo_rate
         self.listener = ArmListener(node, robot)
-        self.controller, self.gripper = controller_for(node, robot), Gripper(node, robot)
+        self.controller, self.gripper = controller_for(node, robot), gripper_for(node, robot)
         self.servo = self._new_servo(1.0)
         self._openings: dict[str, float] = {}  # that each source wants
         self._heard = dict.fromkeys(SOURCES, -np.inf)  # when a source last said something, by the steady clock [s]

@@ -109,25 +109,6 @@ def twist_towards(target: Target, state: ArmState, speed: float, turn_speed: flo
     return slow[0], slow[1]
 
 
-class Gripper:
-    """Positions of the gripper's joint, Float64MultiArray; sent when they change, and once a second."""
-
-    def __init__(self, node: Node, robot: RobotFile) -> None:
-        from std_msgs.msg import Float64MultiArray
-
-        self._closed, self._way = robot.gripper.closed, robot.gripper.open - robot.gripper.closed
-        self._sent, self._at = np.nan, -np.inf
-        self.publisher = node.create_publisher(Float64MultiArray, robot.gripper.topic, 1)
-
-    def send(self, opening: float, now: float) -> None:
-        """Open so far, 0 to 1."""
-        from std_msgs.msg import Float64MultiArray
-
-        if opening != self._sent or now > self._at + 1.0:
-            self.publisher.publish(Float64MultiArray(data=[self._closed + opening * self._way]))
-            self._sent, self._at = opening, now
-
-
 def controller_for(node: Node, robot: RobotFile) -> Controller:
     """The controller of the robot's file."""
     kinds: dict[str, Any] = {

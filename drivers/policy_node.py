@@ -44,7 +44,7 @@ class PolicyRunner:
         self._play = self._load()
         self._io = rclpy.create_node(f"{NAME}_io")
         self._end_spinning = spin_in_thread(self._io)
-        self.env = RosRobot(self._io, self._robot).env(self._aside)
+        self.env = RosRobot(self._io, self._robot, ended=self._end.is_set).env(self._aside)
 
     def activate(self) -> None:
         """Play, in a thread."""
@@ -81,7 +81,8 @@ class PolicyRunner:
         try:
             self._play(self.env, self._end.is_set)
         except RobotRLError as error:
-            self.error = str(error)
+            if not self._end.is_set():  # else it was not waited for any longer
+                self.error = str(error)
         except Exception as error:  # else the process would end as if all had been well
             self.error = f"playing failed: {error!r}"
             raise

@@ -78,7 +78,12 @@ class GripperFile:
     """its position [m] or [rad]"""
     open: float
     topic: str = "gripper_position_controller/commands"
-    """takes that position, std_msgs/Float64MultiArray"""
+    """takes that position; or the name of the action"""
+    profile: Literal["commands", "gripper_command", "parallel_gripper_command"] = "commands"
+    """std_msgs/Float64MultiArray on the topic; or one of control_msgs' actions, GripperCommand (franka_gripper, and
+    ros2_control up to Jazzy) or ParallelGripperCommand (newer)"""
+    effort: float = 0.0
+    """that an action may use [N] or [Nm]; 0: the server's own choice"""
 
 
 @dataclass(frozen=True)

@@ -59,14 +59,16 @@ class RosClock:
 class RosArm:
     """Implements `Arm`: publishes to the arm node as `source`, and reads the robot's own topics."""
 
-    def __init__(self, node: Node, robot: RobotFile, listener: ArmListener, source: str) -> None:
+    def __init__(
+        self, node: Node, robot: RobotFile, listener: ArmListener, source: str, ended: Callable[[], bool]
+    ) -> None:
         from diagnostic_msgs.msg import DiagnosticStatus
         from geometry_msgs.msg import PoseStamped
         from sensor_msgs.msg import JointState
         from std_srvs.srv import Trigger
 
         self._node, self._frame, self.listener, self._source = node, robot.base_frame, listener, source
-        self.readings = listener.readings
+        self.readings, self._ended = listener.readings, ended
         self.stopped, self.status = "its node says nothing", dict[str, str]()
         self._status_at, self._lease = -np.inf, ""
         self._pose = node.create_publisher(PoseStamped, f"{source}/target_pose", 1)
@@ -102,9 +104,11 @@ class RosArm:
         self._lease = self.call(f"{self._source}/arm")
 
     def await_status(self, wanted: Callable[[], bool], patience: float, what: str) -> None:
-        """Wait until a status that came after this call is as wanted; raises after `patience` [s]."""
+        """Wait until a status that came after this call is as wanted; raises after `patience` [s], or when it ended."""
         begin = time.monotonic()
         while not (self._status_at > begin and wanted()):
+            if self._ended():
+                raise RobotRLError(f"the arm's node was not waited for any longer, to {what}")
             if time.monotonic() > begin + patience:
                 words = f"{self.stopped}; {self.listener.problem}".strip("; ")
                 raise RobotRLError(f"the arm's node did not {what} within {patience:.0f} s: {words or self.status}")
@@ -161,14 +165,19 @@ class RosStreams:
 
 
 class RosRobot:
-    """A robot that `source` drives; `env` makes the world of it. Somebody spins its node in another thread."""
+    """A robot that `source` drives; `env` makes the world of it. Somebody spins its node in another thread.
 
-    def __init__(self, node: Node, robot: RobotFile, source: str = "policy") -> None:
+    When `ended()`, an episode that waits for the arm's node is given up.
+    """
+
+    def __init__(
+        self, node: Node, robot: RobotFile, source: str = "policy", ended: Callable[[], bool] = lambda: False
+    ) -> None:
         from rcl_interfaces.srv import SetParameters
         from std_srvs.srv import Trigger
 
         self.node, self.robot, self.streams = node, robot, RosStreams(node, robot)
-        self.clock, self.arm = RosClock(node), RosArm(node, robot, self.streams.listener, source)
+        self.clock, self.arm = RosClock(node), RosArm(node, robot, self.streams.listener, source, ended)
         self._source = source
         self._reset = node.create_client(Trigger, "world/reset")
         self._seeds = node.create_client(SetParameters, "sim_robot/set_parameters")

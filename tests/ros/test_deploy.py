@@ -119,6 +119,19 @@ def test_fault_f28_ctrl_c_and_once_more_in_mid_episode_gives_the_arm_back_and_en
     wait_until(says(running[1], "'policy' let go of it"), 2)
 
 
+def test_fault_f28_ctrl_c_while_it_waits_for_an_arm_that_is_gone_ends_at_once(
+    running, spawn, robot, policy, wait_until
+):
+    deploy = spawn(*CLI, "deploy", "--robot", robot, "--agent", policy, "--episodes", "0", "--seed", "0")
+    wait_until(says(running[1], "policy/arm: 1"), 60)
+    os.killpg(running[1].pid, signal.SIGKILL)
+    wait_until(says(deploy, "aborted|episode 1"), 30)  # and then it waits for the arm's node
+    time.sleep(0.5)
+    since = time.monotonic()
+    deploy.send_signal(signal.SIGINT)
+    assert deploy.wait(10) == 0 and time.monotonic() - since < 3
+
+
 def test_a_lifecycle_manager_configures_activates_and_deactivates_and_once_more(
     running, spawn, robot, policy, node, wait_until, tmp_path
 ):
