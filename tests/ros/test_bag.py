@@ -66,8 +66,8 @@ def test_a_bag_of_a_run_is_what_its_recorder_kept(rig, tmp_path):  # noqa: F811
         where = [np.interp(e.obs["stamp/state"][1:], *path_of(e)) for e in (ours, theirs)]
         again = [np.interp(e.obs["stamp/state"][1:], *path_of(o)) for e, o in ((ours, theirs), (theirs, ours))]
         for a, b in zip(where, again, strict=True):  # what was asked, by either, at the same moments
-            assert np.median(np.abs(a - b)) < 5e-4  # 0.05 m/s for 10 ms
-            assert np.abs(a - b).max() < 5e-3  # what a busy machine delays
+            assert np.median(np.abs(a - b)) < 2e-3  # 0.05 m/s for 40 ms: their ticks lie elsewhere, in up to 75 mm
+            assert np.abs(a - b).max() < 8e-3  # what a busy machine delays
 
 
 def path_of(episode):
