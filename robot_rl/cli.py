@@ -36,7 +36,7 @@ from robot_rl.episodes import EpisodeStore
 from robot_rl.pretrain import PretrainConfig
 from robot_rl.promote import play_and_promote
 from robot_rl.refine import RefineConfig
-from robot_rl.robot_verbs import check, deploy, practice_on, simulate
+from robot_rl.robot_verbs import check, deploy, practice_on, simulate, view
 from robot_rl.types import Agent, RobotRLError, Spec
 from sim import worlds
 from sim.human import HumanConfig
@@ -382,6 +382,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "simulate": simulate,
     "check": check,
     "deploy": deploy,
+    "view": view,
 }
 
 

@@ -8,12 +8,14 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from drivers import check_listener, policy_node, robot_file, ros_robot, sim_robot_node
+from drivers import check_listener, live_view, policy_node, robot_file, ros_robot, sim_robot_node
 from policies import checkpoint
 from policies import device as devices
 from robot_rl import checkpoints
 from robot_rl import deploy as deploying
+from robot_rl.episodes import EpisodeStore
 from robot_rl.realtime import RealtimeConfig
+from robot_rl.screen import ScreenConfig, show_episode
 from robot_rl.types import Agent, Env, RobotRLError
 from sim.robosuite_env import RobosuiteEnv
 from sim.robot_world import RobotWorld
@@ -80,6 +82,34 @@ def deploy(
         file, partial(deploying.load, plan, file.spec(), partial(_agent_on, device)), autostart
     ):
         raise RobotRLError(error)
+
+
+def view(
+    robot: Path | None = None,
+    store: Path | None = None,
+    episode: int = 0,
+    screen: Annotated[ScreenConfig, Flat] = ScreenConfig(),
+) -> None:
+    """Show a robot live, or a stored episode, in rerun's viewer: cameras, poses, actions, who commands, success.
+
+    Args:
+        robot: the robot's YAML file; the process only listens to its topics, until it is stopped
+        store: show an episode of this store instead
+        episode: which
+        screen: where it is shown
+    """
+    if (robot is None) == (store is None):
+        raise RobotRLError("name what to show: a robot's file with --robot, or a store with --store")
+    if robot is not None:
+        live_view.run(robot_file.load(robot), screen)
+    if store is None:
+        return
+    source = EpisodeStore.open(store)
+    if not 0 <= episode < len(source):
+        raise RobotRLError(f"there is no episode {episode} in {store}; it holds {len(source)}, from 0 on")
+    shown = screen.build(source.spec.world)
+    show_episode(shown, source.spec, source[episode])
+    shown.close()
 
 
 def practice_on(robot: Path, policy: Path) -> Env:
