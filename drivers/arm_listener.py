@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,41 +18,32 @@ if TYPE_CHECKING:
 HISTORY = 400  # readings that are kept
 
 
-class ArmListener:
-    """Subscribes to joint states, pose and wrench of the robot's file; its `readings` grow with every pose."""
+class ArmReadings:
+    """Puts joint states, pose and wrench of the robot's file together; its `readings` grow with every pose."""
 
-    def __init__(self, node: Node, robot: RobotFile) -> None:
-        from geometry_msgs.msg import PoseStamped, WrenchStamped
-        from rclpy.qos import qos_profile_sensor_data
-        from sensor_msgs.msg import JointState
-
-        self._node, self._robot = node, robot
+    def __init__(self, robot: RobotFile) -> None:
+        self._robot = robot
         self.readings: Stream[ArmState] = Stream("arm", HISTORY, robot.arm_latency)
         self.numbers: Stream[dict[str, float]] = Stream("joint_states", HISTORY, robot.arm_latency)
         self.problem = f"nothing came yet on {robot.pose} and {robot.joint_states}"  # why there is no reading
         self.heard = -np.inf  # when a pose came, by the steady clock [s]
         self._joints: dict[str, float] = {}
         self._joints_stamp = np.nan
-        self._wrench = np.zeros(6)
-        self._subscribe(JointState, robot.joint_states, self._take_joints, qos_profile_sensor_data)
-        self._subscribe(PoseStamped, robot.pose, self._take_pose, qos_profile_sensor_data)
-        if robot.wrench:
-            self._wrench = np.full(6, np.nan)
-            self._subscribe(WrenchStamped, robot.wrench, self._take_wrench, qos_profile_sensor_data)
+        self._wrench = np.full(6, np.nan) if robot.wrench else np.zeros(6)
 
-    def _subscribe(self, kind: Any, topic: str, take: Callable[[Any], None], qos: Any) -> None:
-        self._node.create_subscription(kind, topic, take, qos, event_callbacks=told_of_qos(self._node, topic))
-
-    def _take_joints(self, message: Any) -> None:
+    def take_joints(self, message: Any) -> None:
+        """A sensor_msgs/JointState."""
         self._joints = dict(zip(message.name, message.position, strict=False))
         self._joints_stamp = stamp_of(message.header)
         self.numbers.add(self._joints_stamp, self._joints)
 
-    def _take_wrench(self, message: Any) -> None:
+    def take_wrench(self, message: Any) -> None:
+        """A geometry_msgs/WrenchStamped."""
         force, torque = message.wrench.force, message.wrench.torque
         self._wrench = np.array([force.x, force.y, force.z, torque.x, torque.y, torque.z])
 
-    def _take_pose(self, message: Any) -> None:
+    def take_pose(self, message: Any) -> None:
+        """A geometry_msgs/PoseStamped of the tool."""
         robot, stamp = self._robot, stamp_of(message.header)
         self.problem = self._wrong(message.header.frame_id)
         if self.problem:
@@ -77,6 +67,23 @@ class ArmListener:
         if np.isnan(self._wrench).any():
             return f"nothing finite came yet on {robot.wrench}"
         return ""
+
+
+class ArmListener(ArmReadings):
+    """The same, from a node's subscriptions."""
+
+    def __init__(self, node: Node, robot: RobotFile) -> None:
+        from geometry_msgs.msg import PoseStamped, WrenchStamped
+        from rclpy.qos import qos_profile_sensor_data
+        from sensor_msgs.msg import JointState
+
+        super().__init__(robot)
+        topics = [(JointState, robot.joint_states, self.take_joints), (PoseStamped, robot.pose, self.take_pose)]
+        if robot.wrench:
+            topics.append((WrenchStamped, robot.wrench, self.take_wrench))
+        for kind, topic, take in topics:
+            callbacks = told_of_qos(node, topic)
+            node.create_subscription(kind, topic, take, qos_profile_sensor_data, event_callbacks=callbacks)
 
 
 def told_of_qos(node: Node, topic: str) -> Any:

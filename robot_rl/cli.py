@@ -38,7 +38,7 @@ from robot_rl.episodes import GIB, EpisodeStore
 from robot_rl.pretrain import PretrainConfig
 from robot_rl.promote import play_and_promote
 from robot_rl.refine import RefineConfig
-from robot_rl.robot_verbs import check, demonstrate, deploy, practice_in, practice_on, simulate
+from robot_rl.robot_verbs import check, demonstrate, deploy, practice_in, practice_on, simulate, view
 from robot_rl.types import Agent, Env, RobotRLError, Spec
 from sim import worlds
 from sim.human import HumanConfig
@@ -174,15 +174,18 @@ def collect(
     print(inspecting.inspect(out))
 
 
-def import_(source: Path, out: Path, world: Annotated[WorldConfig, Flat] = WorldConfig(world="")) -> None:
-    """Bring recordings into a store: a LeRobot dataset, a diffusion_policy zarr, robomimic's or robosuite's HDF5.
+def import_(
+    source: Path, out: Path, world: Annotated[WorldConfig, Flat] = WorldConfig(world=""), robot: Path | None = None
+) -> None:
+    """Bring recordings into a store: LeRobot datasets, diffusion_policy zarrs, robomimic's or robosuite's HDF5, bags.
 
     Args:
-        source: the folder of the dataset or of the zarr, or the HDF5 file
+        source: the folder of the dataset or of the zarr, the HDF5 file, or the bag: a rosbag2 folder, .mcap or .db3
         out: the store to make
         world: where it was recorded, where the recording does not say: pusht for a zarr; a camera takes images along
+        robot: the YAML file of the robot whose topics a bag holds; another recording must be of just that robot
     """
-    spec, episodes = imports.recordings(source, world)
+    spec, episodes = imports.recordings(source, world, robot)
     count = collecting.import_all(out, spec, episodes)
     print(f"imported {count} episodes\n{inspecting.inspect(out)}")
 
@@ -405,6 +408,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "simulate": simulate,
     "check": check,
     "deploy": deploy,
+    "view": view,
 }
 
 

@@ -1,4 +1,4 @@
-"""Recordings of other projects as episodes of our worlds, and ours as theirs: joins `formats/` with `sim/`."""
+"""Other projects' recordings as our episodes, and ours as theirs: joins `formats/` with `sim/` and `drivers/`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Literal
 
 import h5py
 
+from drivers import bag, robot_file
 from robot_rl.episodes import EpisodeStore
 from robot_rl.formats import diffusion_policy, lerobot, lerobot_writer, robomimic, robosuite_hdf5
 from robot_rl.types import Episode, RobotRLError, Spec
@@ -30,14 +31,29 @@ def export(out: Path, store: EpisodeStore, to: Format | None) -> int:
     return writers[to].write(out, store.spec, store)
 
 
-def recordings(source: Path, world: WorldConfig) -> tuple[Spec, Iterator[Episode]]:
+def recordings(source: Path, world: WorldConfig, robot: Path | None = None) -> tuple[Spec, Iterator[Episode]]:
     """The Spec and the episodes of a recording; its format is found out. `world.world` may be empty.
 
-    Raises where the format is unknown, or the recording was made in another world than the one named.
+    Raises where the format is unknown, or the recording was made in another world than the one named, or with another
+    robot than that of the YAML file `robot`.
     """
     source = Path(source)
     if not source.exists():
-        raise RobotRLError(f"{source} does not exist; give a diffusion_policy zarr or LeRobot folder, or an HDF5 file")
+        raise RobotRLError(
+            f"{source} does not exist; give a diffusion_policy zarr or LeRobot folder, an HDF5 file or a bag"
+        )
+    file = None if robot is None else robot_file.load(robot)
+    if bag.is_bag(source):
+        if file is None or robot is None:
+            raise RobotRLError(f"{source} is a bag of topics: name the robot's YAML file with --robot")
+        return file.spec(), bag.episodes(source, file, robot.name)
+    spec, episodes = _dataset(source, world)
+    if file is not None:
+        spec.require(file.spec(), str(source), f"the robot {robot}")
+    return spec, episodes
+
+
+def _dataset(source: Path, world: WorldConfig) -> tuple[Spec, Iterator[Episode]]:
     if lerobot.is_dataset(source):
         return _lerobot(source, world)
     if source.is_dir():

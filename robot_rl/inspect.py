@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from robot_rl import episodes
 from robot_rl.episodes import EpisodeStore
+from robot_rl.quality import quality
 from robot_rl.statistics import wilson
 from robot_rl.types import Channel, Episode, RobotRLError, Spec
 from robot_rl.video import write_video
@@ -37,6 +38,8 @@ def inspect(store: Path, out: Path | None = None, repair: bool = False, video_of
     warnings = damaged
     if read:
         table, odd = _channels(opened.spec, read)
+        told = quality(sound, opened.spec.rate)
+        lines += [*told.lines(), *(f"look at     {line}" for line in told.outliers())]
         lines += ["", *_keys(read[0], opened.spec), "", *table]
         warnings = [*damaged, *odd, *_gaps(sound, opened.spec.rate)]
     lines += ["", *(f"WARNING  {w}" for w in warnings)] if warnings else []

@@ -11,7 +11,16 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from drivers import check_device, check_listener, node_process, policy_node, robot_file, ros_robot, sim_robot_node
+from drivers import (
+    check_device,
+    check_listener,
+    live_view,
+    node_process,
+    policy_node,
+    robot_file,
+    ros_robot,
+    sim_robot_node,
+)
 from drivers.assisted import Assisted, Corrector, Person, SteadyClock
 from drivers.devices import open_controls
 from drivers.robot_file import RobotFile
@@ -21,6 +30,7 @@ from robot_rl import checkpoints
 from robot_rl import deploy as deploying
 from robot_rl.episodes import EpisodeStore
 from robot_rl.realtime import RealtimeConfig
+from robot_rl.screen import ScreenConfig, show_episode
 from robot_rl.types import Agent, Env, RobotRLError, Spec
 from sim.robot_world import RobotView, RobotWorld, robosuite_world
 from sim.worlds import WorldConfig
@@ -114,6 +124,34 @@ def demonstrate(out: Path, world: WorldConfig, robot: Path | None, device: str, 
         store = stack.enter_context(EpisodeStore.create(out, env.spec))
         controls = stack.enter_context(closing(open_controls(device, env.spec, file)))
         Collector(env, controls.device, controls, store, SteadyClock(), wanted, asked).run()
+
+
+def view(
+    robot: Path | None = None,
+    store: Path | None = None,
+    episode: int = 0,
+    screen: Annotated[ScreenConfig, Flat] = ScreenConfig(),
+) -> None:
+    """Show a robot live, or a stored episode, in rerun's viewer: cameras, poses, actions, who commands, success.
+
+    Args:
+        robot: the robot's YAML file; the process only listens to its topics, until it is stopped
+        store: show an episode of this store instead
+        episode: which
+        screen: where it is shown
+    """
+    if (robot is None) == (store is None):
+        raise RobotRLError("name what to show: a robot's file with --robot, or a store with --store")
+    if robot is not None:
+        live_view.run(robot_file.load(robot), screen)
+    if store is None:
+        return
+    source = EpisodeStore.open(store)
+    if not 0 <= episode < len(source):
+        raise RobotRLError(f"there is no episode {episode} in {store}; it holds {len(source)}, from 0 on")
+    shown = screen.build(source.spec.world)
+    show_episode(shown, source.spec, source[episode])
+    shown.close()
 
 
 def practice_on(robot: Path, policy: Path, teleop: str | None = None) -> Env:

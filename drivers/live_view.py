@@ -1,0 +1,119 @@
+"""The process that shows what a robot's topics say: cameras, tool, setpoint and wishes, who commands, success.
+
+It only listens, so it cannot slow whoever acts; it looks at the newest readings a few times a second and leaves out
+what came between.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from drivers.arm_listener import HISTORY
+from drivers.messages import pose_of, stamp_of
+from drivers.node_process import start_ros
+from drivers.robot_file import RobotFile
+from drivers.ros_robot import RosStreams, spin_in_thread
+from drivers.sync import Stream
+from robot_rl.screen import Screen, ScreenConfig
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+PERIOD = 0.05  # [s]
+WISHES = ("policy", "teleop")
+ASKED = {"setpoint": "setpoint"} | {f"{source}/target_pose": f"wishes/{source}" for source in WISHES}
+
+
+class LiveView:
+    """Shows streams; each reading once at most."""
+
+    def __init__(self, screen: Screen, streams: Any) -> None:
+        self._screen, self._streams = screen, streams
+        self.asked = {name: Stream[np.ndarray](name, HISTORY) for name in ASKED.values()}  # positions (3,)
+        self.status: tuple[str, str] = ("", "the arm's node says nothing")  # who commands, or why nobody does
+        self._shown: dict[str, float] = {}
+        self._told: tuple[str, str] | None = None
+
+    def show(self) -> None:
+        """What is new since the last call."""
+        streams, screen = self._streams, self._screen
+        arm = streams.listener.readings
+        if self._is_new("arm", arm):
+            here = arm.last
+            screen.pose("space/tool", here.position, here.turn)
+            joints = {f"joint{i}": q for i, q in enumerate(here.joints)}
+            screen.numbers("arm", {**joints, "gripper": here.gripper, "force": float(np.linalg.norm(here.wrench[:3]))})
+            self._show_state()
+        for name, stream in self.asked.items():
+            if self._is_new(name, stream):
+                screen.point(f"space/{name}", stream.last)
+        for name, stream in streams.sensors.items():
+            if name != "joint_states" and self._is_new(name, stream):
+                screen.numbers(f"sensors/{name}", stream.last)
+        for name, stream in streams.cameras.items():
+            if self._is_new(f"camera {name}", stream):
+                screen.picture(f"cameras/{name}", stream.last)
+
+    def _is_new(self, name: str, stream: Stream[Any]) -> bool:
+        """Whether it has a reading that was not shown; then the screen stands at its moment."""
+        newest = stream.newest
+        if not np.isfinite(newest) or newest <= self._shown.get(name, -np.inf):
+            return False
+        self._shown[name] = newest
+        self._screen.at(newest)
+        return True
+
+    def _show_state(self) -> None:
+        """Who commands, and whether the task is solved."""
+        holder, stopped = self.status
+        flags = {"human": holder == "teleop", "policy": holder == "policy", "success": self._streams.success}
+        self._screen.numbers("episode", {**flags, "stopped": bool(stopped)})
+        if self.status != self._told:
+            self._told = self.status
+            self._screen.words("log", stopped or f"'{holder}' commands the arm")
+
+
+def connect(node: Node, robot: RobotFile, screen: Screen) -> LiveView:
+    """A view of what `node` hears."""
+    from diagnostic_msgs.msg import DiagnosticStatus
+    from geometry_msgs.msg import PoseStamped
+
+    view = LiveView(screen, RosStreams(node, robot))
+
+    def take_pose(name: str, message: Any) -> None:
+        view.asked[name].add(stamp_of(message.header), pose_of(message)[0])
+
+    def take_status(message: Any) -> None:
+        view.status = ({v.key: v.value for v in message.values}["holder"], message.message)
+
+    for topic, name in ASKED.items():
+        node.create_subscription(PoseStamped, topic, partial(take_pose, name), 1)
+    node.create_subscription(DiagnosticStatus, "arm_status", take_status, 1)
+    return view
+
+
+def run(robot: RobotFile, config: ScreenConfig, asked: Callable[[], bool] | None = None) -> None:
+    """Show the robot until SIGINT or SIGTERM comes; all its cameras, those that policies do not see too."""
+    screen = config.build(robot.world)  # before anything else: it may be refused
+    asked = asked or start_ros()
+    import rclpy
+
+    node = rclpy.create_node("view")
+    cameras = {name: replace(camera, observed=True) for name, camera in robot.cameras.items()}
+    view = connect(node, replace(robot, cameras=cameras), screen)
+    end_spinning = spin_in_thread(node)
+    try:
+        while not asked():
+            view.show()
+            time.sleep(PERIOD)
+    finally:
+        end_spinning()
+        screen.close()
+        node.destroy_node()
+        rclpy.shutdown()
