@@ -100,7 +100,8 @@ def learn(
         torch.manual_seed(config.seed)
         agent = make_agent()
         source = EpisodeStore.open(demos)
-        source.spec.require(agent.policy.spec, f"the store {demos}", "the policy", state_only=True)
+        blind = not agent.policy.sees_images
+        source.spec.require(agent.policy.spec, f"the store {demos}", "the policy", state_only=blind, any_limit=True)
         learning = Learning(agent, config, labelled(agent, source))
         store = _wait_for_store(run.path / "episodes")
         if (state := run.load()) is not None:
@@ -140,7 +141,7 @@ def _take_new(learning: Learning, store: EpisodeStore, run: Run) -> list[int]:
     store.refresh()
     marks = []
     for i in range(learning.replay.online.episodes, len(store)):
-        episode = store.read(i, images=False)
+        episode = store.read(i, images=learning.agent.policy.sees_images)
         learning.take(episode)
         run.log(learning.steps, described(i, episode))
         if mark := snapshot_due(learning.config, learning.steps, len(episode)):

@@ -38,7 +38,7 @@ from robot_rl.pretrain import PretrainConfig
 from robot_rl.promote import play_and_promote
 from robot_rl.refine import RefineConfig
 from robot_rl.robot_verbs import check, deploy, practice_on, simulate
-from robot_rl.types import Agent, RobotRLError, Spec
+from robot_rl.types import Agent, Policy, RobotRLError, Spec
 from sim import worlds
 from sim.human import HumanConfig
 from sim.worlds import WatchedConfig, WorldConfig
@@ -218,7 +218,7 @@ def pretrain(
     file = pretraining.pretrain(out, store, policy, config, checkpoint.save)
     evaluations = {}
     if evaluate:
-        world = worlds.of_spec(EpisodeStore.open(store[0]).spec)
+        world = _world_of(checkpoint.load(file))
         evaluations["policy"] = evaluating.evaluate_once(
             out / "evaluation.json",
             world.build,
@@ -262,7 +262,7 @@ def refine(
         videos: of those, how many to film side by side
         workers: processes that play them
     """
-    world = worlds.of_spec(checkpoint.load(policy).spec)
+    world = _world_of(checkpoint.load(policy))
     about = {"agent": agent, "policy": str(policy.resolve()), "human": human}
     make_agent = partial(_fresh_agent, agent, policy)
     practice = WatchedConfig(world, human).build if robot is None else partial(practice_on, robot, policy)
@@ -305,9 +305,10 @@ def distil(
         workers: processes that play
     """
     teacher, make_agent = checkpoints.load_agent(agent), partial(checkpoints.load_agent, agent)
-    policy, make_env = teacher.policy, worlds.of_spec(teacher.policy.spec).build
+    policy, make_env = teacher.policy, _world_of(teacher.policy).build
     about = {"agent": str(agent.resolve())}
-    play = (policy.spec, make_env, make_agent, policy.config, config, checkpoint.save, about)
+    spec = policy.spec if policy.sees_images else replace(policy.spec, cameras=())
+    play = (spec, make_env, make_agent, policy.config, config, checkpoint.save, about)
     file = distilling.distil(out, demos, *play, episodes=episodes, workers_=workers)
     print(f"policy: {file}")
     if evaluate:
@@ -346,9 +347,10 @@ def evaluate(
     """
     loaded = checkpoints.load_agent(agent, execute)
     spec = loaded.policy.spec
-    asked = worlds.of_spec(spec, max_steps)
-    asked = replace(asked, world=world or asked.world, arm=arm or asked.arm, cameras=())
-    spec.require(_spec(asked), f"the checkpoint {agent}", f"the world {asked.world}", state_only=True)
+    asked = _world_of(loaded.policy, max_steps)
+    asked = replace(asked, world=world or asked.world, arm=arm or asked.arm)
+    names = f"the checkpoint {agent}", f"the world {asked.world}"
+    spec.require(_spec(asked), *names, state_only=not loaded.policy.sees_images, any_limit=True)
     play = partial(checkpoints.load_agent, agent, execute)
     result = evaluating.evaluate(asked.build, play, episodes=episodes, seed=seed, workers_=workers, ray=ray)
     if out is not None:
@@ -360,6 +362,12 @@ def _spec(world: WorldConfig) -> Spec:
     env = world.build()
     env.close()
     return env.spec
+
+
+def _world_of(policy: Policy, max_steps: int | None = None) -> WorldConfig:
+    """The world that a policy was made in, with cameras where it sees pictures."""
+    config = worlds.of_spec(policy.spec, max_steps)
+    return config if policy.sees_images else replace(config, cameras=(), image_size=None, shadows=None)
 
 
 def _fresh_agent(config: Any, policy: Path) -> Agent:

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from robot_rl.agents.frozen import looked_along
 from robot_rl.episodes import EpisodeStore
 from robot_rl.replay import Replay
 from robot_rl.rollout import rollout
@@ -80,7 +81,8 @@ def refine(
         torch.manual_seed(config.seed)
         agent = make_agent()
         source = EpisodeStore.open(demos)
-        source.spec.require(env.spec, f"the store {demos}", "the world", state_only=True)
+        blind = not agent.policy.sees_images
+        source.spec.require(env.spec, f"the store {demos}", "the world", state_only=blind, any_limit=True)
         with EpisodeStore.create(run.path / "episodes", env.spec) as store, ExitStack() as stack:
             practice = Practice(env, Learning(agent, config, labelled(agent, source)), store)
             if config.overlap:
@@ -111,7 +113,8 @@ class Learning:
     """An agent, what it has seen, and how many gradient steps that makes due."""
 
     def __init__(self, agent: Agent, config: RefineConfig, demos: Sequence[Episode]) -> None:
-        self.agent, self.config, self.replay = agent, config, Replay()
+        look = partial(looked_along, agent.policy) if agent.policy.sees_images else None
+        self.agent, self.config, self.replay = agent, config, Replay(look=look)
         self.steps = self.updates = 0
         for demo in demos:
             self.replay.demos.add(demo)
@@ -165,7 +168,7 @@ class Learning:
         if len(store) < state["episodes"]:
             raise RobotRLError(f"{store.path} has lost episodes: {state['episodes']} were saved. Start a new run.")
         for i in range(state["episodes"]):
-            self.take(store.read(i, images=False))
+            self.take(store.read(i, images=self.agent.policy.sees_images))
         self.updates = state["updates"]
         self.agent.load_state_dict(state["agent"])
 
@@ -295,7 +298,7 @@ def _play(pipe: Connection, make_env: MakeEnv, make_agent: Callable[[], Agent]) 
 
 def labelled(agent: Agent, source: EpisodeStore) -> list[Episode]:
     """The demonstrations, with what the agent would have remembered along them."""
-    demos = [source.read(i, images=False) for i in range(len(source))]
+    demos = [source.read(i, images=agent.policy.sees_images) for i in range(len(source))]
     if not demos:
         raise RobotRLError(f"{source.path} holds no demonstrations; `robot-rl collect` or `import` makes some")
     for i, demo in enumerate(demos):

@@ -85,7 +85,8 @@ def deploy(
 def practice_on(robot: Path, policy: Path) -> Env:
     """The robot of a YAML file as the world in which the base `policy` practises."""
     file = robot_file.load(robot)
-    checkpoint.load(policy).spec.require(file.spec(), f"the base {policy}", f"the robot {robot}", state_only=True)
+    base, names = checkpoint.load(policy), (f"the base {policy}", f"the robot {robot}")
+    base.spec.require(file.spec(), *names, state_only=not base.sees_images, any_limit=True)
     return ros_robot.connect(file)
 
 

@@ -41,7 +41,7 @@ from robot_rl.agents.engine import (
     restore,
     scales,
 )
-from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows
+from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows, looked, looked_along
 from robot_rl.replay import Batch, Replay
 from robot_rl.types import Decision, Episode, Metrics, Obs, Policy
 
@@ -111,7 +111,7 @@ class Residual:
     """Implements `Agent`. Before its first update, and without exploration, it acts as the base, bit for bit."""
 
     def __init__(self, policy: Policy, config: ResidualConfig) -> None:
-        S, A = len(policy.spec.state), len(policy.spec.action)
+        D, A = policy.n_seen, len(policy.spec.action)
         require(
             config, scale=0, gripper_scale=0, heads=2, candidates=1, bins=0, n_step=1, batch=1, ramp=0, actor_every=1
         )
@@ -119,8 +119,8 @@ class Residual:
         self.base = Frozen(policy, FrozenConfig(config.execute))
         self.corrects_steps = not config.whole_chunks  # `plan` and `correct` then do in two parts what `decide` does
         self._span = config.execute if config.whole_chunks else 1  # actions that are corrected and judged together
-        self.actor = layer_norm_mlp(S + self._span * A, config.width, A)
-        self.critic = CriticEnsemble(config.heads, S + self._span * A, config.width, config.bins)
+        self.actor = layer_norm_mlp(D + self._span * A, config.width, A)
+        self.critic = CriticEnsemble(config.heads, D + self._span * A, config.width, config.bins)
         self.target = deepcopy(self.critic).requires_grad_(False)
         self.actor_optimizer = adamw(self.actor, config.actor_learning_rate)
         self.critic_optimizer = adamw(self.critic, config.critic_learning_rate)
@@ -178,7 +178,7 @@ class Residual:
         self, players: Sequence[Residual], obs: Sequence[Obs], base: Tensor, explore: bool, rows: int
     ) -> list[Decision]:
         """The decisions of `players` on the base's actions (B, span, A)."""
-        state = self.policy.normalise(torch.from_numpy(np.stack([o["state"][-1] for o in obs])))
+        state = self.policy.normalise(looked(self.policy, obs, rows)[:, -1])
         residual = in_rows(self._residual, rows, state, base.flatten(1))
         if explore:
             residual = residual + torch.cat([player._exploration(1) for player in players])
@@ -192,7 +192,7 @@ class Residual:
         if explore or self.config.candidates == 1 or self.updates <= self.config.critic_only:
             decisions = self.base.decide_all([player.base for player in players], obs, explore=False, rows=rows)
             return [decision.actions for decision in decisions]
-        state = self.policy.normalise(torch.from_numpy(np.stack([o["state"][-1] for o in obs])))
+        state = self.policy.normalise(looked(self.policy, obs, rows)[:, -1])
         plans, values = [], []
         for _ in range(self.config.candidates):
             decisions = self.base.decide_all([player.base for player in players], obs, explore=False, rows=rows)
@@ -210,7 +210,7 @@ class Residual:
         self.base.reset(episode.meta.get("seed") or 0)
         starts = np.arange(0, len(episode) + 1, self.config.execute // self._span)
         history = np.maximum(starts[:, None] + np.arange(1 - self.n_obs, 1), 0)
-        chunks = self.base.plan(torch.from_numpy(episode.obs["state"][history]))
+        chunks = self.base.plan(torch.from_numpy(looked_along(self.policy, episode)[history]))
         flat = chunks.flatten(1) if self.config.whole_chunks else chunks.flatten(0, 1)
         return {"base_action": flat[: len(episode) + 1].numpy()}
 
