@@ -74,6 +74,11 @@ class DiffusionPolicy(nn.Module):
         self.scheduler: Any = ddim(prediction_type=config.prediction)  # its methods are made at run time
         self.from_clean: Any = ddim(prediction_type="sample")
 
+    @property
+    def vision(self) -> nn.Module | None:
+        """Its eyes, "image/<camera>" (B, To, H, W, 3) to features (B, To, F); None: it sees the state alone."""
+        return self.net.vision
+
     def fit(self, state: np.ndarray, action: np.ndarray) -> None:
         """Set the normalisers from all states (N, S) and actions (N, A) of the data."""
         self.net.fit(state, action)

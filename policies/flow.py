@@ -56,6 +56,11 @@ class FlowPolicy(nn.Module):
         self.net = ChunkNet(spec, config)
         self.n_seen, self.sees_images = self.net.n_seen, self.net.vision is not None
 
+    @property
+    def vision(self) -> nn.Module | None:
+        """Its eyes, "image/<camera>" (B, To, H, W, 3) to features (B, To, F); None: it sees the state alone."""
+        return self.net.vision
+
     def fit(self, state: np.ndarray, action: np.ndarray) -> None:
         """Set the normalisers from all states (N, S) and actions (N, A) of the data."""
         self.net.fit(state, action)

@@ -14,9 +14,11 @@ from tyro.conf import arg, subcommand
 
 from drivers.node_process import split_ros_arguments
 from policies import checkpoint
+from policies import reward as reward_file
 from policies.diffusion import DiffusionConfig
 from policies.flow import FlowConfig
 from policies.mlp import MlpConfig
+from policies.reward import ClassifierConfig
 from robot_rl import apart, checkpoints, imports, report
 from robot_rl import collect as collecting
 from robot_rl import demo as demonstrating
@@ -25,6 +27,7 @@ from robot_rl import evaluate as evaluating
 from robot_rl import inspect as inspecting
 from robot_rl import pretrain as pretraining
 from robot_rl import refine as refining
+from robot_rl import reward as rewarding
 from robot_rl.agents.corrections import CorrectionsConfig
 from robot_rl.agents.dsrl import DsrlConfig
 from robot_rl.agents.expo import ExpoConfig
@@ -34,11 +37,13 @@ from robot_rl.agents.taco import TacoConfig
 from robot_rl.demo import DemoConfig, Parts
 from robot_rl.episodes import EpisodeStore
 from robot_rl.formats import robomimic
+from robot_rl.judged import Judged
 from robot_rl.pretrain import PretrainConfig
 from robot_rl.promote import play_and_promote
 from robot_rl.refine import RefineConfig
+from robot_rl.reward import RewardConfig
 from robot_rl.robot_verbs import check, deploy, practice_on, simulate
-from robot_rl.types import Agent, Policy, RobotRLError, Spec
+from robot_rl.types import Agent, Env, Policy, RobotRLError, Spec
 from sim import worlds
 from sim.human import HumanConfig
 from sim.worlds import WatchedConfig, WorldConfig
@@ -240,6 +245,7 @@ def refine(
     human: HumanConfig = HumanConfig(),
     role: Literal["both", "actor", "learner"] = "both",
     robot: Path | None = None,
+    reward: Path | None = None,
     evaluate: int = 100,
     videos: int = 3,
     workers: int = 2,
@@ -258,14 +264,18 @@ def refine(
         human: who watches practice, and helps
         role: play and learn in turn; or only play, or only learn, with another process in the same folder
         robot: practise on the robot of this YAML file, or on its simulated stand-in, instead of in the base's world
+        reward: a classifier by `robot-rl reward` that says in practice what success is; the world does where not given
         evaluate: start states on which base and refined are compared at the end; 0: none
         videos: of those, how many to film side by side
         workers: processes that play them
     """
     world = _world_of(checkpoint.load(policy))
     about = {"agent": agent, "policy": str(policy.resolve()), "human": human}
+    about |= {"reward": str(reward.resolve())} if reward else {}
     make_agent = partial(_fresh_agent, agent, policy)
     practice = WatchedConfig(world, human).build if robot is None else partial(practice_on, robot, policy)
+    if reward is not None:
+        practice = partial(_judged, _practice_that_shows(reward, policy, human) if robot is None else practice, reward)
     if role == "actor":
         apart.act(out, demos, practice, make_agent, config, about)
         return
@@ -282,6 +292,26 @@ def refine(
     promoted = play_and_promote(comparison, unrefined, {**files, "refined": file}, checkpoints.load_agent)
     page = comparison.report(f"refine {out}", (out / "metrics.jsonl",), videos)
     print(f"agent: {file}\nbest.pt: {promoted}\nreport: {page}")
+
+
+def reward(
+    out: Path,
+    store: Path,
+    negatives: Path | None = None,
+    classifier: Annotated[ClassifierConfig, Flat] = ClassifierConfig(),
+    config: Annotated[RewardConfig, Flat] = RewardConfig(),
+) -> None:
+    """Learn from pictures when a task is done; `refine --reward` goes by it.
+
+    Args:
+        out: folder of the run
+        store: episodes with pictures: the last rows of successful ones show success, all others do not
+        negatives: a store of which no picture shows success, whatever its rewards say
+        classifier: what to train
+        config: how to train it, and how often it may be wrong
+    """
+    result = rewarding.train(out, store, negatives, classifier, config, reward_file.save)
+    print(f"{rewarding.in_words(result)}\nreward: {out / 'reward.pt'}")
 
 
 def distil(
@@ -370,6 +400,20 @@ def _world_of(policy: Policy, max_steps: int | None = None) -> WorldConfig:
     return config if policy.sees_images else replace(config, cameras=(), image_size=None, shadows=None)
 
 
+def _practice_that_shows(reward: Path, policy: Path, human: HumanConfig) -> Callable[[], Env]:
+    """The world of the base `policy`, with the cameras of the classifier `reward`."""
+    seen, base = reward_file.load(reward).spec, checkpoint.load(policy)
+    names = f"the reward {reward}", f"the base {policy}"
+    seen.require(base.spec, *names, state_only=not base.sees_images, any_limit=True)
+    return WatchedConfig(worlds.of_spec(seen, base.spec.max_steps), human).build
+
+
+def _judged(make_env: Callable[[], Env], reward: Path) -> Env:
+    classifier, env = reward_file.load(reward), make_env()
+    classifier.spec.require(env.spec, f"the reward {reward}", "the world", any_limit=True)
+    return Judged(env, classifier.reward)
+
+
 def _fresh_agent(config: Any, policy: Path) -> Agent:
     return config.build(checkpoint.load(policy))
 
@@ -381,6 +425,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "export": export,
     "inspect": inspect,
     "pretrain": pretrain,
+    "reward": reward,
     "refine": refine,
     "distil": distil,
     "evaluate": evaluate,

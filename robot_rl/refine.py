@@ -114,7 +114,7 @@ class Learning:
 
     def __init__(self, agent: Agent, config: RefineConfig, demos: Sequence[Episode]) -> None:
         look = partial(looked_along, agent.policy) if agent.policy.sees_images else None
-        self.agent, self.config, self.replay = agent, config, Replay(look=look)
+        self.agent, self.config, self.replay = agent, config, Replay(getattr(agent, "learns_from_images", False), look)
         self.steps = self.updates = 0
         for demo in demos:
             self.replay.demos.add(demo)

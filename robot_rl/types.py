@@ -201,6 +201,10 @@ class Policy(Protocol):
     n_seen: int  # D, the numbers of an observation that it goes by: channels of the state, features of pictures
     sees_images: bool
 
+    @property
+    def vision(self) -> Any:
+        """Its eyes, a module that gives features (B, To, F) of pictures, F being its `size`; None where it has none."""
+
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         """Imitation loss of a batch: an observation (see `sample`) and "action" (B, H, A)."""
 
