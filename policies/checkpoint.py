@@ -6,16 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from policies.diffusion import DiffusionConfig, DiffusionPolicy
+from policies.encoders import ConvConfig, VitConfig
 from policies.flow import FlowConfig, FlowPolicy
 from policies.mlp import MlpConfig
+from policies.resnet import ResnetConfig
 from policies.transformer import TransformerConfig
 from policies.unet import UnetConfig
+from policies.vision import VisionConfig
 from robot_rl import configs
 from robot_rl.runs import atomically, read_torch
 from robot_rl.types import RobotRLError, Spec
 
 PolicyConfig = DiffusionConfig | FlowConfig
-KNOWN = (DiffusionConfig, FlowConfig, UnetConfig, MlpConfig, TransformerConfig)
+KNOWN = (
+    DiffusionConfig, FlowConfig, UnetConfig, MlpConfig, TransformerConfig,
+    VisionConfig, ConvConfig, ResnetConfig, VitConfig,
+)  # fmt: skip
 FORMAT = 1
 
 

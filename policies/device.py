@@ -17,7 +17,7 @@ def move(policy: Any, name: str) -> None:
         policy.to(device)
     except (RuntimeError, AssertionError) as error:
         raise RobotRLError(f"the policy cannot be moved to the device '{name}': {error}") from error
-    sample, normalise = policy.sample, policy.normalise
+    sample, look, normalise = policy.sample, policy.look, policy.normalise
 
     def moved(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor.to(device)
@@ -25,4 +25,6 @@ def move(policy: Any, name: str) -> None:
     def sample_there(obs: dict[str, Tensor], noise: Tensor | None = None, committed: Tensor | None = None) -> Tensor:
         return sample({key: value.to(device) for key, value in obs.items()}, moved(noise), moved(committed)).cpu()
 
-    policy.sample, policy.normalise = sample_there, lambda state: normalise(state.to(device)).cpu()
+    policy.sample = sample_there
+    policy.look = lambda obs: look({key: value.to(device) for key, value in obs.items()}).cpu()
+    policy.normalise = lambda rows: normalise(rows.to(device)).cpu()

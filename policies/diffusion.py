@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from policies.chunk_net import BackboneConfig, ChunkNet, begun
 from policies.mlp import MlpConfig
+from policies.vision import VisionConfig
 from robot_rl.types import RobotRLError, Spec
 
 
@@ -39,6 +40,10 @@ class DiffusionConfig:
     does far better on the chunk"""
     backbone: BackboneConfig = field(default_factory=MlpConfig)
     """denoising network"""
+    vision: VisionConfig | None = None
+    """how it sees the pictures of all cameras; None: it goes by the state alone"""
+    state: tuple[str, ...] | None = None
+    """channels of the state that it sees, each by its name or the beginning of it; None: all"""
 
     def build(self, spec: Spec) -> DiffusionPolicy:
         """An untrained policy for the worlds of `spec`."""
@@ -53,7 +58,8 @@ class DiffusionPolicy(nn.Module):
         if not 1 <= config.steps <= config.train_steps:
             raise RobotRLError(f"DDIM steps must lie in 1..{config.train_steps} (train_steps), not {config.steps}")
         self.spec, self.config, self.horizon, self.n_obs = spec, config, config.horizon, config.n_obs
-        self.net = ChunkNet(spec, config.backbone, config.horizon, config.n_obs)
+        self.net = ChunkNet(spec, config)
+        self.n_seen, self.sees_images = self.net.n_seen, self.net.vision is not None
         from diffusers import DDIMScheduler  # here, because it takes two seconds that other policies need not wait
 
         ddim = partial(
@@ -68,16 +74,25 @@ class DiffusionPolicy(nn.Module):
         self.scheduler: Any = ddim(prediction_type=config.prediction)  # its methods are made at run time
         self.from_clean: Any = ddim(prediction_type="sample")
 
+    @property
+    def vision(self) -> nn.Module | None:
+        """Its eyes, "image/<camera>" (B, To, H, W, 3) to features (B, To, F); None: it sees the state alone."""
+        return self.net.vision
+
     def fit(self, state: np.ndarray, action: np.ndarray) -> None:
         """Set the normalisers from all states (N, S) and actions (N, A) of the data."""
         self.net.fit(state, action)
 
+    def look(self, obs: dict[str, Tensor]) -> Tensor:
+        """Rows (B, To, S + F) that can stand for "state" and pictures wherever the policy is asked or trained again."""
+        return self.net.look(obs)
+
     def normalise(self, state: Tensor) -> Tensor:
-        """States (..., S) as the policy sees them, about [-1, 1]; what refines the policy sees them so too."""
-        return self.net.state(state)
+        """Rows (..., S + F) as the policy goes by them, (..., D); what refines the policy does so too."""
+        return self.net.normalise(state)
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """Mean squared denoising error of "state" (B, To, S) and "action" (B, H, A)."""
+        """Mean squared denoising error of an observation (see `sample`) and "action" (B, H, A)."""
         data = self.net.action(batch["action"])
         noise = torch.randn_like(data)
         k = torch.randint(self.config.train_steps, (len(data),), device=data.device)
@@ -88,7 +103,7 @@ class DiffusionPolicy(nn.Module):
 
     @torch.no_grad()
     def sample(self, obs: dict[str, Tensor], noise: Tensor | None = None, committed: Tensor | None = None) -> Tensor:
-        """Actions (B, H, A) in [-1, 1] for "state" (B, To, S); the same noise (B, H, A) gives the same chunk.
+        """Actions (B, H, A) in [-1, 1] for "state" (B, To, S) and pictures; the same noise gives the same chunk.
 
         It begins with `committed` (B, n, A) in [-1, 1], n <= H, where given, and goes on from it. Raises `RobotRLError`
         where a shape is wrong, or the committed actions are not finite.

@@ -139,7 +139,7 @@ def _take_new(learning: Learning, store: EpisodeStore, run: Run) -> list[int]:
     store.refresh()
     marks = []
     for i in range(learning.replay.online.episodes, len(store)):
-        episode = store.read(i, images=False)
+        episode = store.read(i, images=learning.agent.policy.sees_images)
         learning.take(episode)
         run.log(learning.steps, described(i, episode))
         if mark := snapshot_due(learning.config, learning.steps, len(episode)):

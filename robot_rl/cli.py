@@ -15,9 +15,11 @@ from tyro.conf import arg, subcommand
 from drivers.node_process import split_ros_arguments
 from drivers.session import Wanted
 from policies import checkpoint
+from policies import reward as reward_file
 from policies.diffusion import DiffusionConfig
 from policies.flow import FlowConfig
 from policies.mlp import MlpConfig
+from policies.reward import ClassifierConfig
 from robot_rl import apart, checkpoints, imports, report
 from robot_rl import collect as collecting
 from robot_rl import demo as demonstrating
@@ -26,6 +28,7 @@ from robot_rl import evaluate as evaluating
 from robot_rl import inspect as inspecting
 from robot_rl import pretrain as pretraining
 from robot_rl import refine as refining
+from robot_rl import reward as rewarding
 from robot_rl.agents.corrections import CorrectionsConfig
 from robot_rl.agents.dsrl import DsrlConfig
 from robot_rl.agents.expo import ExpoConfig
@@ -35,11 +38,13 @@ from robot_rl.agents.rlpd import RlpdConfig
 from robot_rl.agents.taco import TacoConfig
 from robot_rl.demo import DemoConfig, Parts
 from robot_rl.episodes import GIB, EpisodeStore
+from robot_rl.judged import Judged
 from robot_rl.pretrain import PretrainConfig
 from robot_rl.promote import play_and_promote
 from robot_rl.refine import RefineConfig
+from robot_rl.reward import RewardConfig
 from robot_rl.robot_verbs import check, demonstrate, deploy, practice_in, practice_on, simulate, view
-from robot_rl.types import Agent, Env, RobotRLError, Spec
+from robot_rl.types import Agent, Env, Policy, RobotRLError, Spec
 from sim import worlds
 from sim.human import HumanConfig
 from sim.worlds import WatchedConfig, WorldConfig
@@ -235,7 +240,7 @@ def pretrain(
     file = pretraining.pretrain(out, store, policy, config, checkpoint.save)
     evaluations = {}
     if evaluate:
-        world = worlds.of_spec(EpisodeStore.open(store[0]).spec)
+        world = _world_of(checkpoint.load(file))
         evaluations["policy"] = evaluating.evaluate_once(
             out / "evaluation.json",
             world.build,
@@ -258,6 +263,7 @@ def refine(
     role: Literal["both", "actor", "learner"] = "both",
     robot: Path | None = None,
     teleop: str | None = None,
+    reward: Path | None = None,
     evaluate: int = 100,
     videos: int = 3,
     workers: int = 2,
@@ -277,22 +283,16 @@ def refine(
         role: play and learn in turn; or only play, or only learn, with another process in the same folder
         robot: practise on the robot of this YAML file, or on its simulated stand-in, instead of in the base's world
         teleop: a person's device, who may take over at any moment: keyboard, gamepad, ...; see docs/teleop.md
+        reward: a classifier by `robot-rl reward` that says in practice what success is; the world does where not given
         evaluate: start states on which base and refined are compared at the end; 0: none
         videos: of those, how many to film side by side
         workers: processes that play them
     """
-    world = worlds.of_spec(checkpoints.load_base(policy).spec)
+    world = _world_of(checkpoints.load_base(policy))
     about = {"agent": agent, "policy": str(policy.resolve()), "human": human}
+    about |= {"reward": str(reward.resolve())} if reward else {}
     make_agent = partial(_fresh_agent, agent, policy)
-    practice: Callable[[], Env] = WatchedConfig(world, human).build
-    if teleop is not None and (config.overlap or human.skill is not None):
-        raise RobotRLError(
-            "with --teleop a person is beside practice, in this process: leave out overlap and human.skill"
-        )
-    if robot is not None:
-        practice = partial(practice_on, robot, policy, teleop)
-    elif teleop is not None:
-        practice = partial(practice_in, world, teleop)
+    practice = _practice(policy, config, human, robot, teleop, reward)
     if role == "actor":
         apart.act(out, demos, practice, make_agent, config, about)
         return
@@ -303,14 +303,33 @@ def refine(
     if not evaluate:
         return
     unrefined = out / "base.pt"
-    checkpoints.save_agent(
-        FrozenConfig(agent.execute).build(checkpoints.load_base(policy)), unrefined
-    )  # in the refined agent's rhythm
+    in_its_rhythm = FrozenConfig(agent.execute)  # the refined agent's
+    checkpoints.save_agent(in_its_rhythm.build(checkpoints.load_base(policy)), unrefined)
     files = {f"{f.stem} steps": f for f in sorted(out.glob("snapshots/*.pt"), key=lambda f: int(f.stem))}
     comparison = report.Comparison(out, world.build, evaluate, workers=workers)
     promoted = play_and_promote(comparison, unrefined, {**files, "refined": file}, checkpoints.load_agent)
     page = comparison.report(f"refine {out}", (out / "metrics.jsonl",), videos)
     print(f"agent: {file}\nbest.pt: {promoted}\nreport: {page}")
+
+
+def reward(
+    out: Path,
+    store: Path,
+    negatives: Path | None = None,
+    classifier: Annotated[ClassifierConfig, Flat] = ClassifierConfig(),
+    config: Annotated[RewardConfig, Flat] = RewardConfig(),
+) -> None:
+    """Learn from pictures when a task is done; `refine --reward` goes by it.
+
+    Args:
+        out: folder of the run
+        store: episodes with pictures: the last rows of successful ones show success, all others do not
+        negatives: a store of which no picture shows success, whatever its rewards say
+        classifier: what to train
+        config: how to train it, and how often it may be wrong
+    """
+    result = rewarding.train(out, store, negatives, classifier, config, reward_file.save)
+    print(f"{rewarding.in_words(result)}\nreward: {out / 'reward.pt'}")
 
 
 def distil(
@@ -334,9 +353,10 @@ def distil(
         workers: processes that play
     """
     teacher, make_agent = checkpoints.load_agent(agent), partial(checkpoints.load_agent, agent)
-    policy, make_env = teacher.policy, worlds.of_spec(teacher.policy.spec).build
+    policy, make_env = teacher.policy, _world_of(teacher.policy).build
     about = {"agent": str(agent.resolve())}
-    play = (policy.spec, make_env, make_agent, policy.config, config, checkpoint.save, about)
+    spec = policy.spec if policy.sees_images else replace(policy.spec, cameras=())
+    play = (spec, make_env, make_agent, policy.config, config, checkpoint.save, about)
     file = distilling.distil(out, demos, *play, episodes=episodes, workers_=workers)
     print(f"policy: {file}")
     if evaluate:
@@ -375,9 +395,10 @@ def evaluate(
     """
     loaded = checkpoints.load_agent(agent, execute)
     spec = loaded.policy.spec
-    asked = worlds.of_spec(spec, max_steps)
-    asked = replace(asked, world=world or asked.world, arm=arm or asked.arm, cameras=())
-    spec.require(_spec(asked), f"the checkpoint {agent}", f"the world {asked.world}", state_only=True)
+    asked = _world_of(loaded.policy, max_steps)
+    asked = replace(asked, world=world or asked.world, arm=arm or asked.arm)
+    names = f"the checkpoint {agent}", f"the world {asked.world}"
+    spec.require(_spec(asked), *names, state_only=not loaded.policy.sees_images, any_limit=True)
     play = partial(checkpoints.load_agent, agent, execute)
     result = evaluating.evaluate(asked.build, play, episodes=episodes, seed=seed, workers_=workers, ray=ray)
     if out is not None:
@@ -391,6 +412,42 @@ def _spec(world: WorldConfig) -> Spec:
     return env.spec
 
 
+def _world_of(policy: Policy, max_steps: int | None = None) -> WorldConfig:
+    """The world that a policy was made in, with cameras where it sees pictures."""
+    config = worlds.of_spec(policy.spec, max_steps)
+    return config if policy.sees_images else replace(config, cameras=(), image_size=None, shadows=None)
+
+
+def _practice(
+    policy: Path, config: RefineConfig, human: HumanConfig, robot: Path | None, teleop: str | None, reward: Path | None
+) -> Callable[[], Env]:
+    """Where the base `policy` practises: in a world or on a robot, with or without a person, judged by whom."""
+    if teleop is not None and (config.overlap or human.skill is not None):
+        raise RobotRLError(
+            "with --teleop a person is beside practice, in this process: leave out overlap and human.skill"
+        )
+    base = checkpoints.load_base(policy)
+    if robot is not None:
+        practice: Callable[[], Env] = partial(practice_on, robot, policy, teleop)
+    else:
+        world = _world_of(base) if reward is None else _world_that_shows(reward, base, policy)
+        practice = WatchedConfig(world, human).build if teleop is None else partial(practice_in, world, teleop)
+    return practice if reward is None else partial(_judged, practice, reward)
+
+
+def _world_that_shows(reward: Path, base: Policy, policy: Path) -> WorldConfig:
+    """The world of the `base` in the file `policy`, with the cameras of the classifier `reward`."""
+    seen, names = reward_file.load(reward).spec, (f"the reward {reward}", f"the base {policy}")
+    seen.require(base.spec, *names, state_only=not base.sees_images, any_limit=True)
+    return worlds.of_spec(seen, base.spec.max_steps)
+
+
+def _judged(make_env: Callable[[], Env], reward: Path) -> Env:
+    classifier, env = reward_file.load(reward), make_env()
+    classifier.spec.require(env.spec, f"the reward {reward}", "the world", any_limit=True)
+    return Judged(env, classifier.reward)
+
+
 def _fresh_agent(config: Any, policy: Path) -> Agent:
     return config.build(checkpoints.load_base(policy))
 
@@ -402,6 +459,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "export": export,
     "inspect": inspect,
     "pretrain": pretrain,
+    "reward": reward,
     "refine": refine,
     "distil": distil,
     "evaluate": evaluate,

@@ -21,7 +21,10 @@ def to_data(config: Any) -> Any:
 
 
 def from_data(data: dict[str, Any], known: Sequence[type]) -> Any:
-    """The inverse of `to_data` for the config classes in `known`; lists become tuples."""
+    """The inverse of `to_data` for the config classes in `known`; lists become tuples.
+
+    A field whose default is None may be missing: it is of something that was not there yet when the data were written.
+    """
     classes = {c.__name__: c for c in known}
     name = data.get("type")
     if name not in classes:
@@ -31,9 +34,9 @@ def from_data(data: dict[str, Any], known: Sequence[type]) -> Any:
         if key not in names and key != "type":
             closest = difflib.get_close_matches(key, names, 1) or names
             raise RobotRLError(f"{name} has no field {key!r}; did you mean {closest[0]!r}?")
-    if missing := [n for n in names if n not in data]:
+    if missing := [f.name for f in dataclasses.fields(classes[name]) if f.name not in data and f.default is not None]:
         raise RobotRLError(f"{name} lacks {missing}; the file was written by another version of robot-rl")
-    return classes[name](**{n: _value(data[n], known) for n in names})
+    return classes[name](**{n: _value(data[n], known) for n in names if n in data})
 
 
 def _value(value: Any, known: Sequence[type]) -> Any:

@@ -43,7 +43,10 @@ class Plan:
 def load(plan: Plan, spec: Spec, load_agent: Callable[..., Any]) -> Callable[[Robot, Callable[[], bool]], None]:
     """Load and warm up; raises where the checkpoint was made with another robot. Returns what plays."""
     agent = load_agent(plan.agent, plan.execute)
-    agent.policy.spec.require(spec, f"the checkpoint {plan.agent}", "the robot's file", state_only=True)
+    blind = not agent.policy.sees_images
+    agent.policy.spec.require(
+        spec, f"the checkpoint {plan.agent}", "the robot's file", state_only=blind, any_limit=True
+    )
     with _store(plan, spec):  # one that cannot be written to is refused before anything moves
         pass
     _warm_up(agent, plan.config)

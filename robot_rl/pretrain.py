@@ -27,6 +27,10 @@ class PolicyConfig(Protocol):
     def n_obs(self) -> int:
         """Observations of history."""
 
+    @property
+    def vision(self) -> Any:
+        """How pictures are seen; None: they are not."""
+
     def build(self, spec: Spec) -> Any:
         """An untrained policy for the worlds of `spec`."""
 
@@ -72,10 +76,14 @@ def pretrain(
     """
     paths = [Path(stores)] if isinstance(stores, (str, Path)) else [Path(store) for store in stores]
     sources = [EpisodeStore.open(path) for path in paths]
+    blind = policy_config.vision is None
     for path, source in zip(paths[1:], sources[1:], strict=True):
-        sources[0].spec.require(source.spec, f"the store {paths[0]}", f"the store {path}", state_only=True)
-    episodes = [s.read(i, images=False) for s in sources for i in range(len(s))][: config.max_episodes]
-    windows = Windows(episodes, policy_config.horizon, policy_config.n_obs)
+        names = f"the store {paths[0]}", f"the store {path}"
+        sources[0].spec.require(source.spec, *names, state_only=blind, any_limit=True)
+    places = [(s, i) for s in sources for i in range(len(s))][: config.max_episodes]
+    windows = Windows([s.read(i, images=False) for s, i in places], policy_config.horizon, policy_config.n_obs)
+    if not blind:
+        windows.see(sources[0].spec.cameras, (s.read(i) for s, i in places))
     torch.set_num_threads(config.threads)
     named = [str(path.resolve()) for path in paths]
     with Run(out, "pretrain", {"store": named, "policy": policy_config, "pretrain": config}) as run:

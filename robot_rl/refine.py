@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from robot_rl.agents.frozen import looked_along
 from robot_rl.episodes import EpisodeStore
 from robot_rl.replay import Replay
 from robot_rl.rollout import rollout
@@ -111,7 +112,8 @@ class Learning:
     """An agent, what it has seen, and how many gradient steps that makes due."""
 
     def __init__(self, agent: Agent, config: RefineConfig, demos: Sequence[Episode]) -> None:
-        self.agent, self.config, self.replay = agent, config, Replay()
+        look = partial(looked_along, agent.policy) if agent.policy.sees_images else None
+        self.agent, self.config, self.replay = agent, config, Replay(getattr(agent, "learns_from_images", False), look)
         self.steps = self.updates = 0
         for demo in demos:
             self.replay.demos.add(demo)
@@ -165,7 +167,7 @@ class Learning:
         if len(store) < state["episodes"]:
             raise RobotRLError(f"{store.path} has lost episodes: {state['episodes']} were saved. Start a new run.")
         for i in range(state["episodes"]):
-            self.take(store.read(i, images=False))
+            self.take(store.read(i, images=self.agent.policy.sees_images))
         self.updates = state["updates"]
         self.agent.load_state_dict(state["agent"])
 
@@ -311,8 +313,9 @@ def labelled(agent: Agent, stores: Sequence[Path]) -> list[Episode]:
 
 def _fitting(path: Path, agent: Agent) -> list[Episode]:
     source = EpisodeStore.open(path)
-    source.spec.require(agent.policy.spec, f"the store {path}", "the policy", state_only=True)
-    demos = [source.read(i, images=False) for i in range(len(source))]
+    blind = not agent.policy.sees_images
+    source.spec.require(agent.policy.spec, f"the store {path}", "the policy", state_only=blind, any_limit=True)
+    demos = [source.read(i, images=not blind) for i in range(len(source))]
     if not demos:
         raise RobotRLError(f"{path} holds no demonstrations; `robot-rl collect` or `import` makes some")
     for i, demo in enumerate(demos):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from robot_rl.types import Episode, RobotRLError
 
 Batch = dict[str, Tensor]
 Kind = Literal["all", "human", "success", "decision"]  # which steps: of whom, of which episodes, of which rows
+Look = Callable[[Episode], np.ndarray]
 KINDS: tuple[Kind, ...] = ("all", "human", "success", "decision")
 
 
@@ -20,11 +22,12 @@ class Table:
 
     The last row of an episode is only ever a successor: its action is empty, but its observation and extras are
     there, so a time-out can bootstrap from them. No transition spans a change of hands between agent and human: it ends
-    there and bootstraps. `images` keeps those too; else they stay on disk.
+    there and bootstraps. `images` keeps those too; else they stay on disk. `look` gives the rows (T + 1, S + F) that
+    are kept as "state" of an episode where these are more than its states.
     """
 
-    def __init__(self, images: bool = False) -> None:
-        self._images = images
+    def __init__(self, images: bool = False, look: Look | None = None) -> None:
+        self._images, self._look = images, look
         self._columns: dict[str, np.ndarray] = {}  # each (capacity, ...)
         self._rows = 0
         self._starts: dict[Kind, np.ndarray] = {kind: np.zeros(0, np.int64) for kind in KINDS}
@@ -46,7 +49,7 @@ class Table:
         """Append an episode whole; with `only` (T,) transitions start at those of its steps alone."""
         T = len(episode)
         rows = {
-            "state": episode.obs["state"],
+            "state": episode.obs["state"] if self._look is None else self._look(episode),
             "action": np.concatenate([episode.action, np.zeros_like(episode.action[:1])]),
             "reward": np.append(episode.reward, np.float32(0)),
             "first": np.full(T + 1, self._rows, np.int64),
@@ -181,8 +184,8 @@ def _tensors(batch: dict[str, np.ndarray]) -> Batch:
 class Replay:
     """Demonstrations and online episodes side by side (RLPD, 2302.02948: each gradient step sees half of both)."""
 
-    def __init__(self, images: bool = False) -> None:
-        self.demos, self.online = Table(images), Table(images)
+    def __init__(self, images: bool = False, look: Look | None = None) -> None:
+        self.demos, self.online = Table(images, look), Table(images, look)
 
     def remember(self, episode: Episode) -> None:
         """Add an episode of practice. The human's steps go to the demonstrations too (HIL-SERL, 2410.21845)."""

@@ -157,7 +157,8 @@ def view(
 def practice_on(robot: Path, policy: Path, teleop: str | None = None) -> Env:
     """The robot of a YAML file as the world in which the base `policy` practises; a person may take over."""
     file = robot_file.load(robot)
-    checkpoints.load_base(policy).spec.require(file.spec(), f"the base {policy}", f"the robot {robot}", state_only=True)
+    base, names = checkpoints.load_base(policy), (f"the base {policy}", f"the robot {robot}")
+    base.spec.require(file.spec(), *names, state_only=not base.sees_images, any_limit=True)
     if teleop is None:
         return ros_robot.connect(file)
     stack = ExitStack()  # until this process ends

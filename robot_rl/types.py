@@ -85,13 +85,15 @@ class Spec:
         except (KeyError, TypeError) as error:
             raise RobotRLError(f"this is not a Spec of robot-rl: {error}") from error
 
-    def require(self, other: Spec, mine: str, theirs: str, *, state_only: bool = False) -> None:
+    def require(
+        self, other: Spec, mine: str, theirs: str, *, state_only: bool = False, any_limit: bool = False
+    ) -> None:
         """Raise unless `other` is the same; the message prints both sides of every difference.
 
         `state_only` lets the cameras and the time limit differ: a policy that sees only the state may act
-        in a world that also renders, or that gives it more time.
+        in a world that also renders, or that gives it more time. `any_limit` lets only the time limit differ.
         """
-        skip = {"cameras", "max_steps"} if state_only else set()
+        skip = {"cameras", "max_steps"} if state_only else {"max_steps"} if any_limit else set()
         differing = [
             f"  {f.name}: {mine} has {_brief(getattr(self, f.name), getattr(other, f.name))}\n"
             f"  {' ' * len(f.name)}  {theirs} has {_brief(getattr(other, f.name), getattr(self, f.name))}"
@@ -196,18 +198,30 @@ class Policy(Protocol):
     spec: Spec
     horizon: int  # H
     n_obs: int  # To
+    n_seen: int  # D, the numbers of an observation that it goes by: channels of the state, features of pictures
+    sees_images: bool
+
+    @property
+    def vision(self) -> Any:
+        """Its eyes, a module that gives features (B, To, F) of pictures, F being its `size`; None where it has none."""
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """Imitation loss of a batch: "state" (B, To, S) and "action" (B, H, A)."""
+        """Imitation loss of a batch: an observation (see `sample`) and "action" (B, H, A)."""
+
+    def look(self, obs: dict[str, Tensor]) -> Tensor:
+        """Rows (B, To, S + F) of an observation: its state, and beside it the F features of its pictures.
+
+        They stand for "state" and pictures together wherever an observation is asked for. F is 0 without eyes.
+        """
 
     def normalise(self, state: Tensor) -> Tensor:
-        """States (..., S) to about [-1, 1], by the ranges in the demonstrations."""
+        """Rows (..., S + F) to the D numbers that it goes by, states to about [-1, 1] by their ranges in the data."""
 
     def sample(self, obs: dict[str, Tensor], noise: Tensor | None = None, committed: Tensor | None = None) -> Tensor:
-        """(B, H, A) in [-1, 1]; the same noise (B, H, A) gives the same chunk.
+        """(B, H, A) in [-1, 1] at "state" (B, To, S) and, if it has eyes, "image/<camera>" (B, To, H, W, 3) uint8.
 
-        It begins with `committed` (B, n, A) in [-1, 1], n <= H, which will be executed whatever is planned, and goes on
-        from it.
+        The same noise (B, H, A) gives the same chunk. It begins with `committed` (B, n, A) in [-1, 1], n <= H, which
+        will be executed whatever is planned, and goes on from it.
         """
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from robot_rl import control
-from robot_rl.types import Channel, Decision, Obs, Spec, Step
+from robot_rl.types import CameraSpec, Channel, Decision, Obs, Spec, Step
 
 SPEED = 0.1  # distance moved in one step by a full action [m]
 RADIUS = 0.04  # the goal's [m]
+CAMERA, IMAGE = "top", 32  # the camera, and the side of its pictures [pixels]
 
 
 @dataclass
@@ -18,11 +19,13 @@ class ToyEnv:
     """A point in the unit square moves by `SPEED` times the action; it succeeds inside `RADIUS` of the goal, slow."""
 
     max_steps: int = 30
+    image: bool = False  # observed from above too
 
     def __post_init__(self) -> None:
         state = tuple(Channel(name, "m", -1.0, 1.0) for name in ("x", "y", "goal_x", "goal_y"))
         action = tuple(Channel(name, "m", -SPEED, SPEED) for name in ("dx", "dy"))
-        self.spec = Spec("toy", "", state, action, (), rate=10.0, max_steps=self.max_steps)
+        cameras = (CameraSpec(CAMERA, IMAGE, IMAGE),) if self.image else ()
+        self.spec = Spec("toy", "", state, action, cameras, rate=10.0, max_steps=self.max_steps)
         self._point, self._goal, self._steps = np.zeros(2), np.zeros(2), 0
 
     def reset(self, seed: int | None = None) -> Obs:
@@ -50,18 +53,25 @@ class ToyEnv:
 
     def render(self) -> np.ndarray:
         """The square from above: goal green, point blue, 96 x 96."""
-        image = np.full((96, 96, 3), 255, np.uint8)
-        for centre, colour in ((self._goal, (40, 160, 60)), (self._point, (40, 80, 220))):
-            col, row = ((centre * [1, -1] + 1) * 0.5 * 92 + 2).astype(int)
-            image[max(row - 3, 0) : row + 3, max(col - 3, 0) : col + 3] = colour
-        return image
+        return self._picture(96)
 
     def close(self) -> None:
         """Nothing is held."""
 
     def _obs(self) -> Obs:
         state = np.concatenate([self._point, self._goal]).astype(np.float32)
-        return {"state": state, "stamp/state": np.array(self._steps / self.spec.rate)}
+        stamp = np.array(self._steps / self.spec.rate)
+        obs: Obs = {"state": state, "stamp/state": stamp}
+        if self.image:
+            obs |= {f"image/{CAMERA}": self._picture(IMAGE), f"stamp/image/{CAMERA}": stamp}
+        return obs
+
+    def _picture(self, side: int) -> np.ndarray:
+        picture, half = np.full((side, side, 3), 255, np.uint8), side // 32
+        for centre, colour in ((self._goal, (40, 160, 60)), (self._point, (40, 80, 220))):
+            col, row = ((centre * [1, -1] + 1) * 0.5 * (side - 4) + 2).astype(int)
+            picture[max(row - half, 0) : row + half, max(col - half, 0) : col + half] = colour
+        return picture
 
 
 class ToyOperator:

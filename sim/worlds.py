@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from robot_rl.types import Env, RobotRLError, Spec
-from sim import operators
+from sim import operators, pusht, toy
 from sim.human import HumanConfig, Watched
-from sim.pusht import CAMERA, IMAGE, PushTConfig
+from sim.pusht import PushTConfig
 from sim.robosuite_env import RobosuiteConfig, controller_of
 from sim.toy import ToyEnv, ToyOperator
 
@@ -41,15 +41,19 @@ class WorldConfig:
             return RobosuiteConfig(task, cameras=self.cameras, max_steps=self.max_steps, **given).build()
         if self.world == "pusht":
             self._refuse("arm", "controller", "shadows")
-            if self.cameras not in ((), (CAMERA,)) or self.image_size not in (None, IMAGE):
-                raise RobotRLError(f"pusht has one camera, '{CAMERA}', of {IMAGE} pixels, not {self.cameras}")
+            self._require_only(pusht.CAMERA, pusht.IMAGE)
             return PushTConfig(**self._limit(), image=bool(self.cameras)).build()
         if self.world == "toy":
-            self._refuse("arm", "controller", "cameras", "image_size", "shadows")
-            return ToyEnv(**self._limit())
+            self._refuse("arm", "controller", "shadows")
+            self._require_only(toy.CAMERA, toy.IMAGE)
+            return ToyEnv(**self._limit(), image=bool(self.cameras))
         raise RobotRLError(
             f"unknown world '{self.world}'; there are robosuite:<Task> (such as robosuite:Lift), pusht, toy"
         )
+
+    def _require_only(self, camera: str, side: int) -> None:
+        if self.cameras not in ((), (camera,)) or self.image_size not in (None, side):
+            raise RobotRLError(f"{self.world} has one camera, '{camera}', of {side} pixels, not {self.cameras}")
 
     def _limit(self) -> dict[str, Any]:
         return {} if self.max_steps is None else {"max_steps": self.max_steps}

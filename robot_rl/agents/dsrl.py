@@ -40,7 +40,7 @@ from robot_rl.agents.engine import (
     require,
     restore,
 )
-from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows
+from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows, looked
 from robot_rl.replay import Batch, Replay
 from robot_rl.types import Decision, Episode, Metrics, Obs, Policy, RobotRLError
 
@@ -91,7 +91,7 @@ class Dsrl:
             raise RobotRLError(f"dsrl needs a bound and a temperature above 0: {config}")
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.base = Frozen(policy, FrozenConfig(config.execute))
-        seen, A = policy.n_obs * len(policy.spec.state), len(policy.spec.action)
+        seen, A = policy.n_obs * policy.n_seen, len(policy.spec.action)
         self._noise_dim = policy.horizon * A
         self.actor = SquashedGaussian(seen, config.width, self._noise_dim, config.bound)
         self.critic = CriticEnsemble(config.heads, seen + config.execute * A, config.width)
@@ -127,7 +127,7 @@ class Dsrl:
         first = players[0]
         if first.config.variant == "na" and first.updates <= first.config.critic_only:
             return first.base.decide_all([player.base for player in players], obs, explore=explore, rows=rows)
-        history = torch.from_numpy(np.stack([o["state"] for o in obs]))
+        history = looked(first.policy, obs, rows)
         draws = torch.cat([torch.randn(1, first._noise_dim, generator=player.base.exploration) for player in players])
         noise = in_rows(lambda h, e: first.actor(first._seen(h), e)[0], rows, history, draws)
         chunks = in_rows(first._chunk, rows, history, noise).unflatten(1, (first.config.execute, -1)).numpy()

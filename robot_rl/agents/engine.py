@@ -8,18 +8,54 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robot_rl.types import Channel, RobotRLError
+from robot_rl.types import Channel, Policy, RobotRLError
 
 ALL = slice(None)
 SPREAD = 0.75  # standard deviation of HL-Gauss's smear, in bins
 LOG_STD = (-5.0, 1.0)  # of a squashed Gaussian before it is squashed
 LOG_ROOT_TAU = 0.5 * math.log(2 * math.pi)
+
+
+class Eyes(nn.Module):
+    """Eyes of their own for actor and critics: they begin as the base's, and the critic's loss alone trains them.
+
+    As in ResFiT (2509.19301), where they begin from nothing. Current and next pictures are shifted at random (DrQ-v2,
+    2107.09645), and both are seen with the same weights.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__()
+        if policy.vision is None:
+            raise RobotRLError(
+                "eyes are 'own', but the base sees no pictures; train one with policy.vision, or leave it"
+            )
+        self.vision = deepcopy(policy.vision).requires_grad_(True).eval()
+
+    def forward(self, seen: Tensor, pictures: dict[str, Tensor]) -> Tensor:
+        """What the base sees (B, D), with features of "image/<camera>" (B, H, W, 3) uint8 in place of the base's."""
+        features = self.vision({key: value[:, None] for key, value in pictures.items()})[:, 0]
+        return torch.cat([seen[:, : -self.vision.size], features], -1)
+
+    def look(self, batch: dict[str, Tensor], random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Of a batch of the replay what is seen now, with gradients, and next, without; `random` fixes the shifts."""
+        now, then = (
+            {k.removeprefix(p): v for k, v in batch.items() if k.startswith(f"{p}image/")} for p in ("", "next/")
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(2**31, (), generator=random)))
+            self.vision.train()
+            seen = self(batch["state"], now)
+            with torch.no_grad():
+                following = self(batch["next/state"], then)
+            self.vision.eval()
+        return seen, following
 
 
 class EnsembleLinear(nn.Module):

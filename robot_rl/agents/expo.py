@@ -37,7 +37,7 @@ from robot_rl.agents.engine import (
     restore,
     scales,
 )
-from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows
+from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows, looked, looked_along
 from robot_rl.agents.student import Student
 from robot_rl.replay import Batch, Replay
 from robot_rl.types import Decision, Episode, Metrics, Obs, Policy, RobotRLError
@@ -97,10 +97,10 @@ class Expo:
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.student = Student(policy, config.base_learning_rate, config.decay)
         self.base = Frozen(self.student.averaged, FrozenConfig(config.execute))
-        S, channels = len(policy.spec.state), policy.spec.action
+        D, channels = policy.n_seen, policy.spec.action
         self._dim, self._edits = config.execute * len(channels), len(channels)
-        self.edit = SquashedGaussian(S + self._dim, config.width, len(channels), scales(config, channels))
-        self.critic = CriticEnsemble(config.heads, S + self._dim, config.width)
+        self.edit = SquashedGaussian(D + self._dim, config.width, len(channels), scales(config, channels))
+        self.critic = CriticEnsemble(config.heads, D + self._dim, config.width)
         self.target = deepcopy(self.critic).requires_grad_(False)
         self.temperature = Temperature(config.temperature, config.target_entropy * len(channels))
         self.student_optimizer = self.student.optimizer
@@ -132,7 +132,7 @@ class Expo:
         if first.updates <= first.config.critic_only:
             return first.base.decide_all([player.base for player in players], obs, explore=explore, rows=rows)
         n = first.config.candidates
-        history = torch.from_numpy(np.stack([o["state"] for o in obs])).repeat_interleave(n, 0)
+        history = looked(first.policy, obs, rows).repeat_interleave(n, 0)
         noise = torch.cat([player.base.noise(n) for player in players])
         draws = torch.cat([torch.randn(n, first._edits, generator=player.base.exploration) for player in players])
         chosen = in_rows(
@@ -147,7 +147,9 @@ class Expo:
         """Chunks that the base might start at each observation: "candidates" (T + 1, N * h * A)."""
         self.base.reset(episode.meta.get("seed") or 0)
         history = np.maximum(np.arange(len(episode) + 1)[:, None] + np.arange(1 - self.n_obs, 1), 0)
-        repeated = torch.from_numpy(episode.obs["state"][history]).repeat_interleave(self.config.candidates, 0)
+        repeated = torch.from_numpy(looked_along(self.policy, episode)[history]).repeat_interleave(
+            self.config.candidates, 0
+        )
         return {"candidates": self.base.plan(repeated).reshape(len(history), -1).numpy()}
 
     def update(self, replay: Replay) -> Metrics:

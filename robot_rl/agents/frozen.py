@@ -12,6 +12,8 @@ import torch
 from robot_rl.replay import Replay
 from robot_rl.types import Decision, Episode, Metrics, Obs, Policy, RobotRLError
 
+LOOKS = 32  # pictures of a camera that are encoded at once along an episode
+
 
 @dataclass(frozen=True)
 class FrozenConfig:
@@ -58,10 +60,10 @@ class Frozen:
         No player's decision depends on who shares its call, not even by rounding.
         """
         first = players[0]
-        state = torch.from_numpy(np.stack([o["state"] for o in obs]))
+        rows_seen = looked(first.policy, obs, rows)
         noise = torch.cat([player.noise(1) for player in players])
         sample = first.policy.sample
-        chunks = in_rows(lambda s, *given: sample({"state": s}, *given), rows, state, noise, *_committed(obs))
+        chunks = in_rows(lambda s, *given: sample({"state": s}, *given), rows, rows_seen, noise, *_committed(obs))
         return [Decision(chunk) for chunk in chunks[:, : first.config.execute].numpy()]
 
     def noise(self, n: int) -> torch.Tensor:
@@ -69,7 +71,7 @@ class Frozen:
         return torch.randn(n, self.policy.horizon, len(self.policy.spec.action), generator=self._random)
 
     def plan(self, state: torch.Tensor) -> torch.Tensor:
-        """Chunks (B, execute, A) for histories (B, To, S), with the next noise of this episode."""
+        """Chunks (B, execute, A) for rows (B, To, S + F) (see `Policy.look`), with the next noise of this episode."""
         return self.policy.sample({"state": state}, self.noise(len(state)))[:, : self.config.execute]
 
     def label(self, episode: Episode) -> dict[str, np.ndarray]:
@@ -86,6 +88,22 @@ class Frozen:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Accepts what `state_dict` gave."""
+
+
+def looked(policy: Policy, obs: Sequence[Obs], rows: int) -> torch.Tensor:
+    """The rows (B, To, S + F) of many observations, looked at `rows` at a time; see `Policy.look`."""
+    state = torch.from_numpy(np.stack([o["state"] for o in obs]))
+    if not policy.sees_images:
+        return state
+    keys = [key for key in obs[0] if key.startswith("image/")]
+    pictures = [torch.from_numpy(np.stack([o[key] for o in obs])) for key in keys]
+    return in_rows(lambda s, *p: policy.look({"state": s, **dict(zip(keys, p, strict=True))}), rows, state, *pictures)
+
+
+def looked_along(policy: Policy, episode: Episode) -> np.ndarray:
+    """The rows (T + 1, S + F) of an episode: what learners keep of it in place of its pictures; see `Policy.look`."""
+    seen = [{k: v[t : t + 1] for k, v in episode.obs.items()} for t in range(len(episode) + 1)]
+    return looked(policy, seen, LOOKS)[:, 0].numpy() if policy.sees_images else episode.obs["state"]
 
 
 def _committed(obs: Sequence[Obs]) -> list[torch.Tensor]:

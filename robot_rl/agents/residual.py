@@ -15,6 +15,8 @@ chunk when it is planned, the critic judges the chunk whole, and the backup span
 nothing is decided in between (Q-chunking, 2507.07969). Exploration is such an offset too: noise drawn anew at each step
 averages out along a chunk, and shows the critic nothing of where the actor is going (docs/results.md, section 8).
 `candidates` chunks are then, or for single steps too, judged by the critic at test time.
+
+Of pictures, actor and critics see the frozen base's features; or those of eyes of their own (`eyes`), as in ResFiT.
 """
 
 from __future__ import annotations
@@ -23,14 +25,15 @@ from collections import deque
 from collections.abc import Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robot_rl.agents.engine import (
     CriticEnsemble,
+    Eyes,
     adamw,
     descend,
     follow,
@@ -41,7 +44,7 @@ from robot_rl.agents.engine import (
     restore,
     scales,
 )
-from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows
+from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows, looked, looked_along
 from robot_rl.replay import Batch, Replay
 from robot_rl.types import Decision, Episode, Metrics, Obs, Policy
 
@@ -69,6 +72,9 @@ class ResidualConfig:
     """rewards summed before bootstrapping; with whole chunks it is `execute`"""
     whole_chunks: bool = False
     """correct whole chunks of `execute` actions, by one offset for all, and judge them whole, not single steps"""
+    eyes: Literal["base", "own"] = "base"
+    """what actor and critics see of pictures: the frozen base's features, or those of eyes of their own, which begin as
+    the base's and learn from the critic's loss alone, and cost an encoding of each picture at every step and update"""
     candidates: int = 1
     """plans of the base among which the critic chooses when not exploring (best of N; single steps: by the plan's first
     action); practice and backup know of one"""
@@ -111,7 +117,7 @@ class Residual:
     """Implements `Agent`. Before its first update, and without exploration, it acts as the base, bit for bit."""
 
     def __init__(self, policy: Policy, config: ResidualConfig) -> None:
-        S, A = len(policy.spec.state), len(policy.spec.action)
+        D, A = policy.n_seen, len(policy.spec.action)
         require(
             config, scale=0, gripper_scale=0, heads=2, candidates=1, bins=0, n_step=1, batch=1, ramp=0, actor_every=1
         )
@@ -119,11 +125,14 @@ class Residual:
         self.base = Frozen(policy, FrozenConfig(config.execute))
         self.corrects_steps = not config.whole_chunks  # `plan` and `correct` then do in two parts what `decide` does
         self._span = config.execute if config.whole_chunks else 1  # actions that are corrected and judged together
-        self.actor = layer_norm_mlp(S + self._span * A, config.width, A)
-        self.critic = CriticEnsemble(config.heads, S + self._span * A, config.width, config.bins)
+        self.actor = layer_norm_mlp(D + self._span * A, config.width, A)
+        self.critic = CriticEnsemble(config.heads, D + self._span * A, config.width, config.bins)
         self.target = deepcopy(self.critic).requires_grad_(False)
         self.actor_optimizer = adamw(self.actor, config.actor_learning_rate)
-        self.critic_optimizer = adamw(self.critic, config.critic_learning_rate)
+        self.eyes = Eyes(policy) if config.eyes == "own" else None
+        self.learns_from_images = self.eyes is not None  # then its replay must keep them
+        judging = self.critic if self.eyes is None else nn.ModuleList([self.critic, self.eyes])
+        self.critic_optimizer = adamw(judging, config.critic_learning_rate)
         self._scale = scales(config, policy.spec.action)
         self.updates = 0
         self._random = generator()
@@ -178,7 +187,7 @@ class Residual:
         self, players: Sequence[Residual], obs: Sequence[Obs], base: Tensor, explore: bool, rows: int
     ) -> list[Decision]:
         """The decisions of `players` on the base's actions (B, span, A)."""
-        state = self.policy.normalise(torch.from_numpy(np.stack([o["state"][-1] for o in obs])))
+        state = self._seen(obs, rows)
         residual = in_rows(self._residual, rows, state, base.flatten(1))
         if explore:
             residual = residual + torch.cat([player._exploration(1) for player in players])
@@ -195,7 +204,7 @@ class Residual:
         if explore or self.config.candidates == 1 or self.updates <= self.config.critic_only:
             decisions = self.base.decide_all([player.base for player in players], obs, explore=False, rows=rows)
             return [decision.actions for decision in decisions]
-        state = self.policy.normalise(torch.from_numpy(np.stack([o["state"][-1] for o in obs])))
+        state = self._seen(obs, rows)
         plans, values = [], []
         for _ in range(self.config.candidates):
             decisions = self.base.decide_all([player.base for player in players], obs, explore=False, rows=rows)
@@ -213,7 +222,7 @@ class Residual:
         self.base.reset(episode.meta.get("seed") or 0)
         starts = np.arange(0, len(episode) + 1, self.config.execute // self._span)
         history = np.maximum(starts[:, None] + np.arange(1 - self.n_obs, 1), 0)
-        chunks = self.base.plan(torch.from_numpy(episode.obs["state"][history]))
+        chunks = self.base.plan(torch.from_numpy(looked_along(self.policy, episode)[history]))
         flat = chunks.flatten(1) if self.config.whole_chunks else chunks.flatten(0, 1)
         return {"base_action": flat[: len(episode) + 1].numpy()}
 
@@ -223,6 +232,8 @@ class Residual:
         steps = c.execute if c.whole_chunks else c.n_step
         batch = replay.sample(c.batch, c.demo_share, steps, c.gamma, self._random, history=int(c.whole_chunks))
         batch["state"], batch["next/state"] = (self.policy.normalise(batch[key]) for key in ("state", "next/state"))
+        if self.eyes is not None:
+            batch["state"], batch["next/state"] = self.eyes.look(batch, self._random)
         if c.whole_chunks:
             batch["action"] = batch["chunk"].flatten(1)
         metrics = self._critic_step(batch)
@@ -234,11 +245,26 @@ class Residual:
 
     def state_dict(self) -> dict[str, Any]:
         """Networks, optimisers, counter and random generator."""
-        return learned(self, LEARNED)
+        return learned(self, self._learned)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on exactly where `state_dict` was taken."""
-        restore(self, LEARNED, state)
+        restore(self, self._learned, state)
+
+    @property
+    def _learned(self) -> tuple[str, ...]:
+        return LEARNED if self.eyes is None else (*LEARNED, "eyes")
+
+    def _seen(self, obs: Sequence[Obs], rows: int) -> Tensor:
+        """(B, D): what actor and critics see of the newest observations."""
+        newest = [{key: o[key][-1:] for key in o if key == "state" or key.startswith("image/")} for o in obs]
+        seen = self.policy.normalise(looked(self.policy, newest, rows)[:, -1])
+        if self.eyes is None:
+            return seen
+        keys = [key for key in newest[0] if key != "state"]
+        pictures = [torch.from_numpy(np.concatenate([o[key] for o in newest])) for key in keys]
+        eyes = self.eyes
+        return in_rows(lambda s, *p: eyes(s, dict(zip(keys, p, strict=True))), rows, seen, *pictures)
 
     def _critic_step(self, batch: Batch) -> Metrics:
         target = self._td_target(batch)
@@ -257,12 +283,12 @@ class Residual:
         return (batch["reward"] + batch["discount"] * q).clamp(0.0, 1.0)
 
     def _actor_step(self, batch: Batch) -> Metrics:
-        base = batch["extra/base_action"]
-        residual = self._residual(batch["state"], base)
+        base, state = batch["extra/base_action"], batch["state"].detach()  # the critic alone trains the eyes
+        residual = self._residual(state, base)
         full = base + residual
         full = full + (full.clamp(-1.0, 1.0) - full).detach()  # straight through the clip
         cost = (residual / self._scale.repeat(self._span).clamp(min=1e-9)).square().mean()
-        loss = self.config.penalty * cost - self.critic(batch["state"], full).mean()
+        loss = self.config.penalty * cost - self.critic(state, full).mean()
         descend(self.actor_optimizer, loss)
         return {"actor_loss": loss.item(), "residual": residual.abs().mean().item()}
 

@@ -38,7 +38,7 @@ from robot_rl.agents.engine import (
     require,
     restore,
 )
-from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows
+from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows, looked
 from robot_rl.replay import Batch, Replay
 from robot_rl.types import Decision, Episode, Metrics, Obs, Policy, RobotRLError
 
@@ -92,13 +92,13 @@ class Rlpd:
             raise RobotRLError(f"rlpd needs a temperature above 0: {config}")
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.base = Frozen(policy, FrozenConfig(config.execute))
-        S, grippers = len(policy.spec.state), ["gripper" in c.name for c in policy.spec.action]
+        D, grippers = policy.n_seen, ["gripper" in c.name for c in policy.spec.action]
         self._arm, self._fingers = np.flatnonzero(~np.array(grippers)), np.flatnonzero(grippers)
         options = list(itertools.product((-1.0, 0.0, 1.0), repeat=len(self._fingers)))
         self._options = torch.tensor(options)  # (3^G, G): what the grippers can be told
-        self.actor = SquashedGaussian(S, config.width, len(self._arm), 1.0)
-        self.critic = CriticEnsemble(config.heads, S + len(self._arm), config.width)
-        self.gripper = CriticEnsemble(2, S + len(self._fingers), config.width)
+        self.actor = SquashedGaussian(D, config.width, len(self._arm), 1.0)
+        self.critic = CriticEnsemble(config.heads, D + len(self._arm), config.width)
+        self.gripper = CriticEnsemble(2, D + len(self._fingers), config.width)
         self.target = deepcopy(self.critic).requires_grad_(False)
         self.gripper_target = deepcopy(self.gripper).requires_grad_(False)
         self.temperature = Temperature(config.temperature, config.target_entropy * len(self._arm))
@@ -130,7 +130,7 @@ class Rlpd:
         first = players[0]
         if first.config.warm_start and first.updates <= first.config.critic_only:
             return first.base.decide_all([player.base for player in players], obs, explore=explore, rows=rows)
-        state = first.policy.normalise(torch.from_numpy(np.stack([o["state"][-1] for o in obs])))
+        state = first.policy.normalise(looked(first.policy, obs, rows)[:, -1])
         n = len(first._arm)
         draws = torch.cat([torch.randn(1, n, generator=player.base.exploration) for player in players]) * explore
         action = np.zeros((len(players), 1, n + len(first._fingers)), np.float32)

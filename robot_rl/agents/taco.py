@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from robot_rl.agents.engine import adamw, descend, generator, layer_norm_mlp, learned, require, restore
-from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows
+from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows, looked
 from robot_rl.replay import Replay
 from robot_rl.types import Decision, Episode, Metrics, Obs, Policy
 
@@ -56,7 +56,7 @@ class Taco:
         require(config, candidates=1, coins=1, batch=1)
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.base = Frozen(policy, FrozenConfig(config.execute))
-        inlet = policy.n_obs * len(policy.spec.state) + config.execute * len(policy.spec.action)
+        inlet = policy.n_obs * policy.n_seen + config.execute * len(policy.spec.action)
         self.counter = layer_norm_mlp(inlet, config.width, config.coins)  # begins at 0: all is new
         self.prior = layer_norm_mlp(inlet, config.width, config.coins).requires_grad_(False)
         nn.init.normal_(self.prior[-1].get_parameter("weight"))
@@ -87,7 +87,7 @@ class Taco:
         if first.updates == 0:
             return first.base.decide_all([player.base for player in players], obs, explore=explore, rows=rows)
         n = first.config.candidates
-        history = torch.from_numpy(np.stack([o["state"] for o in obs])).repeat_interleave(n, 0)
+        history = looked(first.policy, obs, rows).repeat_interleave(n, 0)
         noise = torch.cat([player.base.noise(n) for player in players])
         judged = in_rows(first._judged, max(rows, n), history, noise).unflatten(0, (-1, n))
         best = judged[..., -1].argmin(1)
