@@ -1,4 +1,4 @@
-"""Chromium without a window, for tests: looks at the page and touches it, by selenium and the browser's own protocol."""
+"""Chromium without a window, for tests: looks at the page and touches it, by selenium and the browser's protocol."""
 
 from __future__ import annotations
 
@@ -94,7 +94,8 @@ class Browser:
             const figure = [...document.querySelectorAll("figure")].find(f => f.innerText === arguments[0]);
             const canvas = figure?.querySelector("canvas");
             if (!canvas?.width) return [];
-            return [...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.slice(0, 400000)];"""
+            const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+            return [...data.slice(0, 400000)];"""
         return np.ptp(self.run(script, camera) or [0]) > 100
 
     def screenshot(self, path):
