@@ -15,7 +15,7 @@ from robot_rl.episodes import EpisodeStore
 from robot_rl.realtime import Realtime, RealtimeConfig
 from robot_rl.rollout import rollout
 from robot_rl.statistics import wilson
-from robot_rl.types import Env, Episode, Obs, Spec
+from robot_rl.types import Env, Episode, Obs, Player, Spec
 
 WARM_UP = 60  # ticks
 
@@ -49,13 +49,28 @@ def load(plan: Plan, spec: Spec, load_agent: Callable[..., Any]) -> Callable[[Ro
     )
     with _store(plan, spec):  # one that cannot be written to is refused before anything moves
         pass
-    _warm_up(agent, plan.config)
+    by_the_clock = not _decides_single_actions(agent)
+    if by_the_clock:
+        _warm_up(agent, plan.config)
 
     def play(env: Robot, ended: Callable[[], bool]) -> None:
-        with _store(plan, spec) as store, closing(Realtime(agent, plan.config)) as player:
-            _play(plan, env, player, store, ended)
+        with _store(plan, spec) as store:
+            if not by_the_clock:
+                _play(plan, env, agent, store, ended)
+                return
+            with closing(Realtime(agent, plan.config)) as player:
+                _play(plan, env, player, store, ended)
+                print(_in_words(player.seams()), flush=True)
 
     return play
+
+
+def _decides_single_actions(agent: Any) -> bool:
+    """Such an agent is asked at each tick, which waits for it; one whose base plans chunks plays by the clock too."""
+    agent.reset(0)
+    nothing = _nothing(agent.policy.spec, agent.n_obs, 0.0)
+    decisions = [agent.decide(nothing, explore=False) for _ in range(WARM_UP)]
+    return not getattr(agent, "corrects_steps", False) and len(decisions[-1].actions) == 1
 
 
 def _store(plan: Plan, spec: Spec) -> AbstractContextManager[EpisodeStore | None]:
@@ -72,7 +87,7 @@ def _warm_up(agent: Any, config: RealtimeConfig) -> None:
     player.close()
 
 
-def _play(plan: Plan, env: Robot, player: Realtime, store: EpisodeStore | None, ended: Callable[[], bool]) -> None:
+def _play(plan: Plan, env: Robot, player: Player, store: EpisodeStore | None, ended: Callable[[], bool]) -> None:
     played, won = 0, 0
     while not ended() and not (plan.episodes and played == plan.episodes):
         seed = None if plan.seed is None else plan.seed + played
@@ -86,7 +101,7 @@ def _play(plan: Plan, env: Robot, player: Realtime, store: EpisodeStore | None, 
     if played:
         low, high = wilson(won, played)
         print(f"{won} of {played} succeeded ({100 * low:.0f}-{100 * high:.0f} %)")
-        print(f"{env.late} of {env.ticks} ticks late; {_in_words(player.seams())}", flush=True)
+        print(f"{env.late} of {env.ticks} ticks late", flush=True)
 
 
 def _outcome(episode: Episode, env: Robot) -> str:

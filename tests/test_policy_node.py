@@ -25,6 +25,13 @@ def test_what_the_user_can_mend_is_told_and_the_arm_held():
     assert (runner.error, runner.finished, bench.stopped) == ("mend this", True, "held")
 
 
+def test_what_was_given_up_because_it_was_asked_to_end_is_no_error():
+    runner, bench = playing(RobotRLError("the arm's node was not waited for any longer"))
+    runner._end.set()
+    runner._run()
+    assert (runner.error, runner.finished, bench.stopped) == ("", False, "held")
+
+
 def test_fault_f08_any_other_exception_is_told_too_and_the_arm_held():
     runner, bench = playing(MemoryError("CUDA out of memory"))
     with pytest.raises(MemoryError):

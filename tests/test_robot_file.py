@@ -55,7 +55,7 @@ def test_every_key_is_read(tmp_path):
         "home": [0.5, 0.1, 0.3, *quarter], "joint_states": "js", "pose": "p", "wrench": "w", "base_frame": "b",
         "arm_latency": 0.01, "command_latency": 0.02, "base": {"position": [1, 2, 0], "turn": turned},
         "controller": {"profile": "joint_trajectory", "topic": "t"},
-        "gripper": {"joint": "j", "closed": 1, "open": 0, "topic": "g"},
+        "gripper": {"joint": "j", "closed": 1, "open": 0, "topic": "g", "profile": "gripper_command", "effort": 5},
         "kinematics": {
             "model": "m", "joints": list("abcdefg"), "tool": "t", "base": "b", "offset": [0, 0, 0.1], "gated": True
         },
