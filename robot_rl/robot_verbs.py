@@ -9,6 +9,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from drivers import check_listener, live_view, policy_node, robot_file, ros_robot, sim_robot_node
+from drivers.node_process import start_ros
 from policies import checkpoint
 from policies import device as devices
 from robot_rl import checkpoints
@@ -101,7 +102,8 @@ def view(
     if (robot is None) == (store is None):
         raise RobotRLError("name what to show: a robot's file with --robot, or a store with --store")
     if robot is not None:
-        live_view.run(robot_file.load(robot), screen)
+        file = robot_file.load(robot)
+        live_view.run(file, screen.build(file.world), start_ros())
     if store is None:
         return
     source = EpisodeStore.open(store)

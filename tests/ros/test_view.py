@@ -10,7 +10,7 @@ from tests.ros.rig import Rig, robot_yaml
 from tests.test_screen import shown
 
 pytest.importorskip("rerun", reason="pip install 'robot-rl[view]'")
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 def test_what_happens_is_in_the_recording(node, spawn, tmp_path):
@@ -18,7 +18,7 @@ def test_what_happens_is_in_the_recording(node, spawn, tmp_path):
     spawn("-m", "drivers.arm_node", "--robot", file)
     rig = Rig(node, file)
     out = tmp_path / "live.rrd"
-    process = spawn("-m", "robot_rl.cli", "view", "--robot", file, "--out", out)
+    process = spawn("-m", "drivers.live_view", "--robot", file, "--out", out)
     rig.until(lambda: "view" in node.get_node_names(), 30, "the view is up")
     rig.arm("teleop")
     rig.stroll(1.5, source="teleop")
