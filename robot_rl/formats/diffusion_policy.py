@@ -71,8 +71,8 @@ def read_own(path: Path, spec: Spec) -> Iterator[Episode]:
 def write(path: Path, spec: Spec, episodes: Iterable[Episode]) -> int:
     """Export `episodes` of `spec` to the new folder `path`; returns how many. It appears whole or not at all.
 
-    States are as observed and actions in the units of `spec.action`; stamps, interventions and extras are not written. The pictures of one camera are `img`, of several
-    `img_<camera>` each, as bytes.
+    States are as observed and actions in the units of `spec.action`; stamps, interventions and extras are not written.
+    The pictures of one camera are `img`, of several `img_<camera>` each, as bytes.
     """
     path = Path(path)
     if path.exists():
