@@ -1,26 +1,33 @@
 """The process that shows what a robot's topics say: cameras, tool, setpoint and wishes, who commands, success.
 
+    python -m drivers.live_view --robot ROBOT.yaml [--out FILE.rrd | --serve PORT]    # or `robot-rl view`
+
 It only listens, so it cannot slow whoever acts; it looks at the newest readings a few times a second and leaves out
 what came between.
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from drivers import robot_file
 from drivers.arm_listener import HISTORY
 from drivers.messages import pose_of, stamp_of
-from drivers.node_process import start_ros
+from drivers.node_process import split_ros_arguments, start_ros
 from drivers.robot_file import RobotFile
 from drivers.ros_robot import RosStreams, spin_in_thread
 from drivers.sync import Stream
 from robot_rl.screen import Screen, ScreenConfig
+from robot_rl.types import RobotRLError
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -98,10 +105,8 @@ def connect(node: Node, robot: RobotFile, screen: Screen) -> LiveView:
     return view
 
 
-def run(robot: RobotFile, config: ScreenConfig, asked: Callable[[], bool] | None = None) -> None:
-    """Show the robot until SIGINT or SIGTERM comes; all its cameras, those that policies do not see too."""
-    screen = config.build(robot.world)  # before anything else: it may be refused
-    asked = asked or start_ros()
+def run(robot: RobotFile, screen: Screen, asked: Callable[[], bool]) -> None:
+    """Show the robot until `asked()`; all its cameras, those that policies do not see too."""
     import rclpy
 
     node = rclpy.create_node("view")
@@ -117,3 +122,24 @@ def run(robot: RobotFile, config: ScreenConfig, asked: Callable[[], bool] | None
         screen.close()
         node.destroy_node()
         rclpy.shutdown()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the process until it is asked to end."""
+    own, ros = split_ros_arguments(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--robot", type=Path, required=True, help="the robot's YAML file")
+    parser.add_argument("--out", type=Path, help="write a recording *.rrd instead of opening a window")
+    parser.add_argument("--serve", type=int, default=0, help="let viewers on other machines read from this port")
+    given = parser.parse_args(own)
+    try:
+        robot = robot_file.load(given.robot)
+        run(robot, ScreenConfig(given.out, given.serve).build(robot.world), start_ros(ros))
+    except RobotRLError as error:
+        print(f"view: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -75,6 +75,10 @@ def _dataset(source: Path, world: WorldConfig) -> tuple[Spec, Iterator[Episode]]
 
 def _diffusion_policy(source: Path, world: WorldConfig) -> tuple[Spec, Iterator[Episode]]:
     """A replay buffer does not say where it was recorded; the only such world here is Push-T."""
+    if (own := diffusion_policy.own_spec(source)) is not None:
+        if world.world not in ("", own.world):
+            raise RobotRLError(f"{source} was exported from {own.world}, not {world.world}; leave --world out")
+        return own, diffusion_policy.read_own(source, own)
     if world.world not in ("", "pusht"):
         raise RobotRLError(f"{source} is a diffusion_policy zarr, which can be imported for pusht, not {world.world}")
     with closing(replace(world, world="pusht").build()) as env:

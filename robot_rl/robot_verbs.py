@@ -15,7 +15,6 @@ from drivers import (
     check_device,
     check_listener,
     live_view,
-    node_process,
     policy_node,
     robot_file,
     ros_robot,
@@ -23,6 +22,7 @@ from drivers import (
 )
 from drivers.assisted import Assisted, Corrector, Person, SteadyClock
 from drivers.devices import open_controls
+from drivers.node_process import start_ros
 from drivers.robot_file import RobotFile
 from drivers.session import Collector, Robot, Wanted
 from policies import device as devices
@@ -119,7 +119,7 @@ def demonstrate(out: Path, world: WorldConfig, robot: Path | None, device: str, 
             env: Robot = stack.enter_context(closing(Assisted(replace(world, max_steps=limit).build(), SteadyClock())))
         else:
             file = replace(robot_file.load(robot), max_steps=limit)
-            asked = node_process.start_ros()
+            asked = start_ros()
             env = stack.enter_context(ros_robot.driven(file, "teleop"))
         store = stack.enter_context(EpisodeStore.create(out, env.spec))
         controls = stack.enter_context(closing(open_controls(device, env.spec, file)))
@@ -143,7 +143,8 @@ def view(
     if (robot is None) == (store is None):
         raise RobotRLError("name what to show: a robot's file with --robot, or a store with --store")
     if robot is not None:
-        live_view.run(robot_file.load(robot), screen)
+        file = robot_file.load(robot)
+        live_view.run(file, screen.build(file.world), start_ros())
     if store is None:
         return
     source = EpisodeStore.open(store)

@@ -153,7 +153,7 @@ def test_impossible_numbers_are_named(verb, words, says, store, base, tmp_path, 
     assert says in complaint(capsys, verb, *files, *words.split())
 
 
-@pytest.mark.parametrize("name", ["demos.hdf5", "lerobot_dataset"])
+@pytest.mark.parametrize("name", ["demos.hdf5", "demos.zarr", "lerobot_dataset"])
 def test_export_then_import_is_the_same_store(store, tmp_path, name):
     assert call("export", "--store", store, "--out", tmp_path / name) == 0
     assert call("import", "--source", tmp_path / name, "--out", tmp_path / "back") == 0

@@ -120,14 +120,16 @@ def test_what_is_exported_to_diffusion_policy_is_read_back(lengths, seed):
         obs = {"state": rng.uniform(0, 511, (T + 1, 2)).astype(np.float32), "stamp/state": np.arange(T + 1) / 10}
         obs |= {"image/top": rng.integers(2, 256, (T + 1, 6, 8, 3), np.uint8), "stamp/image/top": np.arange(T + 1) / 10}
         action, none = rng.uniform(-1, 1, (T, 2)).astype(np.float32), np.zeros(T, np.float32)
-        exported.append(Episode(obs, action, none, at_the_edge(obs["state"])[1:], none > 0, False, True))
+        score = rng.uniform(0, 0.9, T).astype(np.float32)
+        exported.append(Episode(obs, action, none, score, none > 0, False, True))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "b.zarr"
         assert diffusion_policy.write(path, spec, exported) == len(lengths)
         root = zarr.open_group(str(path), mode="r")
         assert np.diff(root["meta"]["episode_ends"][:], prepend=0).tolist() == [T + 1 for T in lengths]
         assert root["data"]["action"].shape == (sum(lengths) + len(lengths), 2)
-        for ours, theirs in zip(exported, read(path, spec), strict=True):
+        assert diffusion_policy.own_spec(path) == spec
+        for ours, theirs in zip(exported, diffusion_policy.read_own(path, spec), strict=True):
             assert np.allclose(ours.action, theirs.action, atol=1e-6)
             assert np.array_equal(ours.score, theirs.score) and theirs.truncated
             assert all(np.array_equal(ours.obs[key], theirs.obs[key]) for key in ours.obs)

@@ -7,6 +7,7 @@ has such a last row: it repeats the last action, as Diffusion Policy pads an epi
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,7 @@ import zarr
 from robot_rl import control
 from robot_rl.types import CameraSpec, Episode, Obs, RobotRLError, Spec
 
+SPEC = "robot_rl_spec"  # attribute of buffers of our own
 ZARR_2: dict[str, Any] = {"zarr_format": 2} if int(zarr.__version__.split(".")[0]) >= 3 else {}
 ROWS, IMAGE_ROWS = 4096, 32  # of a chunk
 
@@ -50,11 +52,27 @@ def read(path: Path, spec: Spec, observe: Rows, grade: Rows) -> Iterator[Episode
         yield _episode(obs, action, score, meta)
 
 
+def own_spec(path: Path) -> Spec | None:
+    """The Spec of a buffer that `write` made; None: another project's."""
+    try:
+        told = zarr.open_group(str(path), mode="r").attrs.get(SPEC)
+    except (OSError, ValueError, KeyError) as error:
+        raise RobotRLError(f"{path} is not a whole Diffusion Policy replay buffer: {error}") from error
+    return None if told is None else Spec.from_dict(json.loads(str(told)))
+
+
+def read_own(path: Path, spec: Spec) -> Iterator[Episode]:
+    """The episodes of a buffer that `write` made."""
+    data, ends = _open(path)
+    scores = iter(np.split(_numbers(path, data, "score", ends[-1])[:, 0], ends[:-1]))
+    return read(path, spec, lambda states: states.astype(np.float32), lambda _states: next(scores))
+
+
 def write(path: Path, spec: Spec, episodes: Iterable[Episode]) -> int:
     """Export `episodes` of `spec` to the new folder `path`; returns how many. It appears whole or not at all.
 
-    States are as observed and actions in the units of `spec.action`. The pictures of one camera are `img`, of several
-    `img_<camera>` each, as bytes.
+    States are as observed and actions in the units of `spec.action`; stamps, interventions and extras are not written.
+    The pictures of one camera are `img`, of several `img_<camera>` each, as bytes.
     """
     path = Path(path)
     if path.exists():
@@ -74,10 +92,12 @@ def write(path: Path, spec: Spec, episodes: Iterable[Episode]) -> int:
 def _fill(part: Path, spec: Spec, episodes: Iterable[Episode]) -> list[int]:
     """Write the buffer, an episode at a time; the exclusive end row of every one."""
     root: Any = zarr.open_group(str(part), mode="w", **ZARR_2)
+    root.attrs[SPEC] = json.dumps(spec.to_dict())
     data, ends = root.require_group("data"), list[int]()
     for episode in episodes:
         action = control.to_physical(episode.action, spec.action)
         rows = {"state": episode.obs["state"], "action": np.concatenate([action, action[-1:]]).astype(np.float32)}
+        rows["score"] = np.append(np.float32(0), episode.score)[:, None]  # of the observation in the same row
         for camera in spec.cameras:
             rows[_picture_name(spec, camera)] = episode.obs[f"image/{camera.name}"]
         for key, values in rows.items():
