@@ -29,6 +29,11 @@ EYES = VisionConfig(ConvConfig((8, 16, 16), (2, 2, 1), features=16), shift=1)
 see_toy = partial(ToyEnv, image=True)
 
 
+def touching():
+    """The toy world, but success is what a picture can show: point and goal touch."""
+    return Judged(ToyEnv(image=True), lambda obs: float(np.hypot(*(obs["state"][:2] - obs["state"][2:])) < 0.15))
+
+
 class Scored:
     def __init__(self, highest_false):
         self.highest_false = highest_false
@@ -46,7 +51,7 @@ def test_the_threshold_is_the_lowest_that_keeps_the_budget(highest, budget):
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     out = tmp_path_factory.mktemp("judged") / "demos"
-    return collect(out, see_toy().spec, see_toy, partial(ToyOperator, 0.4), episodes=50, keep_failures=True)
+    return collect(out, see_toy().spec, touching, partial(ToyOperator, 0.4), episodes=50, keep_failures=True)
 
 
 @pytest.fixture(scope="module")
@@ -61,17 +66,17 @@ def test_the_split_is_by_episode_and_leaves_none_out(store):
     parts = split(episodes, RewardConfig(held_out=0.2))
     seeds = [[e.meta["seed"] for e in part] for part in parts]
     assert sorted(sum(seeds, [])) == sorted(e.meta["seed"] for e in episodes)
-    assert len(seeds[1]) == len(seeds[2]) and len(seeds[0]) > 2 * len(seeds[1])
-    label = labels(next(e for e in episodes if e.success), RewardConfig(last=2, near=3))
+    assert len(seeds[1]) == len(seeds[2]) and len(seeds[0]) > 2 * len(seeds[1]) > 0
+    label = labels(next(e for e in episodes if e.success and len(e) > 6), RewardConfig(last=2, near=3))
     assert list(label[-6:]) == [0, -1, -1, -1, 1, 1] and not label[:-5].any()
-    assert not labels(next(e for e in episodes if not e.success), RewardConfig()).any()
+    failed = rollout(Judged(see_toy(), lambda obs: 0.0), ToyOperator(1.0), explore=False, seed=0)
+    assert not labels(failed, RewardConfig()).any()
 
 
 def test_it_sees_success_and_says_how_sure_that_is(trained):
     out, result = trained
     test, (low, high) = result["test"], result["test"]["precision_interval"]
-    # A picture does not show speed, and success needs a slow point: some pictures look like success and are none.
-    assert test["recall"] > 0.4 and test["false_rows"] < 0.1 * test["negative_rows"], result
+    assert test["recall"] > 0.6 and test["precision"] > 0.6, result
     assert low <= test["precision"] <= high and json.loads((out / "reward.json").read_text())["test"]["claims"]
     assert result["chosen_on"]["claims"] - result["chosen_on"]["true_claims"] <= 0.1 * result["chosen_on"]["episodes"]
 

@@ -1,6 +1,6 @@
 """Training images a second of our loader against robomimic 0.3.0's: batches of picture histories.
 
-python tests/benchmarks/images.py STORE                      # a store with pictures; the peers are left out where absent
+python tests/benchmarks/images.py STORE       # a store with pictures; without robomimic ours alone
 
 robomimic asks for torchvision, of which there is no build for this CPU torch; a stand-in takes its place, as in
 `policy.py`. It is read from the file that `robot-rl export` makes of the store. To set it up outside the environment:
