@@ -9,8 +9,9 @@ export MUJOCO_GL ?= egl
 demo: .venv/.ready  ## demonstrations in, a better policy out: less than 10 minutes on 2 quiet cores
 	$(RUN)/robot-rl demo --out runs/demo
 
-test: .venv/.ready  ## all tests
-	$(RUN)/python -m pytest -q
+test: .venv/.ready  ## all tests; those in real time have the machine to themselves
+	$(RUN)/python -m pytest -q --numprocesses 2 --dist loadfile --ignore tests/ros
+	$(RUN)/python -m pytest -q tests/ros
 
 check: .venv/.ready  ## style and types
 	$(RUN)/ruff format --check .
