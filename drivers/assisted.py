@@ -18,6 +18,8 @@ from drivers.teleop import HAND, Device, DeviceLost, Human, Screen, Status, acti
 from robot_rl import control
 from robot_rl.types import Env, Obs, RobotRLError, Spec, Step
 
+RECENT, TOLERATED = 20, 4  # ticks, and late ones among them
+
 
 class Interrupted(Protocol):
     """What a person is beside: `RealEnv` or `Assisted`."""
@@ -36,9 +38,6 @@ class Interrupted(Protocol):
         """End the episode at its next step; "" forgets it."""
 
 
-RECENT, TOLERATED = 20, 4  # ticks, and late ones among them
-
-
 class SteadyClock:
     """Implements `Clock` by this computer's."""
 
@@ -52,7 +51,7 @@ class SteadyClock:
 
 
 class Person:
-    """Implements `Human` by a device, for actions of `channels`; raises where a hand has no meaning there."""
+    """Implements `Human` by a device, for the actions of `spec`; raises where a hand has no meaning there."""
 
     def __init__(self, device: Device, spec: Spec) -> None:
         self.device, self.held = device, False

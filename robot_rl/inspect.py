@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from robot_rl import episodes
+from robot_rl import control, episodes
 from robot_rl.episodes import EpisodeStore
 from robot_rl.quality import quality
 from robot_rl.statistics import wilson
@@ -20,6 +20,7 @@ from robot_rl.video import write_video
 SATURATED = 0.999  # |action| from here on counts as the end of its range
 SATURATED_SHARE = 0.2  # warn from this share of steps on
 GAP = 1.5  # warn of readings further apart than so many control periods
+IDLE = 0.01  # |action| below which nothing moves
 SHOWN = 6  # trajectories in a plot
 
 
@@ -81,7 +82,19 @@ def _summary(spec: Spec, read: list[Episode]) -> list[str]:
         f"success     {successes} of {n}: {successes / n:.1%}, 95 % interval {low:.1%} to {high:.1%}",
         f"endings     {sum(e.terminated for e in read)} terminated, {sum(e.truncated for e in read)} truncated",
         f"human       {human.mean():.1%} of the steps, in {touched} of {n} episodes",
+        *_idle(spec, read),
     ]
+
+
+def _idle(spec: Spec, read: list[Episode]) -> list[str]:
+    """The share of steps that ask for no motion, where actions are motions."""
+    moves = np.array(["delta" in channel.name for channel in spec.action])
+    if not moves.any():
+        return []
+    still = control.hold(spec.action, np.zeros(len(moves), np.float32))
+    shares = [float((np.abs(e.action - still)[:, moves] < IDLE).all(1).mean()) for e in read]
+    mean = np.average(shares, weights=[len(e) for e in read])
+    return [f"idle        {mean:.1%} of the steps ask for no motion; the worst episode {max(shares):.1%}"]
 
 
 def _keys(first: Episode, spec: Spec) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 from drivers.session import MARKS, NEXT, Collector, Session, Wanted
 from drivers.teleop import EVENTS, DeviceLost, DeviceSilent
 from robot_rl.episodes import EpisodeStore
+from robot_rl.inspect import inspect
 from tests.lockstep import Bench
 
 PERIOD = 0.05
@@ -196,3 +197,11 @@ def test_every_event_in_every_state_leads_somewhere_or_is_told():
             moved = (state, event) in NEXT or (state != "waiting" and event in MARKS)
             assert (session.state != state or bool(session.mark)) == moved
             assert moved or "means nothing" in session.message
+
+
+def test_inspect_tells_how_much_of_the_demonstrations_is_idle(tmp_path, bench):
+    t = bench.time + 3
+    device = Scripted(bench, [(bench.time, "start"), (t + 2, "success")], [(t, t + 1)])
+    store, _ = collected(tmp_path, bench, device)
+    share = store[0].meta["idle"] / len(store[0])
+    assert f"idle        {share:.1%} of the steps" in inspect(store.path) and 0.4 < share < 0.6
