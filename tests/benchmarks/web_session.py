@@ -85,6 +85,12 @@ def start_episode(browser: Browser) -> None:
     raise SystemExit(f"no episode began: {browser.text('message')}")
 
 
+def fresh(browser: Browser) -> bool:
+    """The arm's readings come; before the simulated robot stands there are none."""
+    age = browser.text("age")
+    return age.isdecimal() and int(age) < 400
+
+
 def hold(browser: Browser, drive: tuple[str, float, float]) -> None:
     """The dead-man, until it counts, then the pad."""
     browser.touch("#deadman", 0.5, 0.5)
@@ -101,6 +107,8 @@ def episode(browser: Browser, number: int, shot: Path | None) -> int:
     hold(browser, DRIVES[number])
     while moved < SECONDS:
         time.sleep(0.1)
+        if browser.text("state") != "RECORDING":
+            raise SystemExit(f"the episode ended: {browser.text('message')}")
         if browser.grip == "held":
             moved += 0.1
         else:
@@ -126,6 +134,7 @@ def drive_all(url: str, out: Path) -> None:
         browser.resize(PHONE)
         browser.open(url)
         browser.until(lambda: browser.role == "driver" and browser.text("state") == "WAITING", "the page", 60)
+        browser.until(lambda: fresh(browser), "no reading of the arm came", 400)
         for number, mark in enumerate(MARKS):
             anew = episode(browser, number, out / "phone.png" if number == 0 else None)
             print(f"episode {number}: {mark}, pressed anew {anew} times; the page says: {browser.text('message')}")
