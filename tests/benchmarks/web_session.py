@@ -77,9 +77,9 @@ def start_episode(browser: Browser) -> None:
     """Press start until it runs: on a busy machine the arm's node may say no at first."""
     for _ in range(10):
         browser.click("[data-event=start]")
-        end = time.monotonic() + 8
+        end = time.monotonic() + 15
         while time.monotonic() < end:
-            if browser.text("state") == "RECORDING":
+            if browser.text("state") == "RECORDING" and "move to begin" in browser.text("message"):
                 return
             time.sleep(0.1)
     raise SystemExit(f"no episode began: {browser.text('message')}")
@@ -124,7 +124,10 @@ def episode(browser: Browser, number: int, shot: Path | None) -> int:
     browser.lift()
     time.sleep(0.3)
     browser.click(f"[data-event={MARKS[number]}]")
-    browser.until(lambda: browser.text("episodes").startswith(f"{number + 1} /"), "it was not stored", 30)
+    if number + 1 < len(MARKS):  # after the last one the session is over, and the page with it
+        browser.until(lambda: browser.text("episodes").startswith(f"{number + 1} /"), "it was not stored", 30)
+    else:
+        browser.until(lambda: "over" in browser.text("reason"), "the session did not end", 30)
     return anew
 
 
