@@ -77,12 +77,18 @@ def start_episode(browser: Browser) -> None:
     """Press start until it runs: on a busy machine the arm's node may say no at first."""
     for _ in range(10):
         browser.click("[data-event=start]")
-        end = time.monotonic() + 8
+        end = time.monotonic() + 15
         while time.monotonic() < end:
-            if browser.text("state") == "RECORDING":
+            if browser.text("state") == "RECORDING" and "move to begin" in browser.text("message"):
                 return
             time.sleep(0.1)
     raise SystemExit(f"no episode began: {browser.text('message')}")
+
+
+def fresh(browser: Browser) -> bool:
+    """The arm's readings come; before the simulated robot stands there are none."""
+    age = browser.text("age")
+    return age.isdecimal() and int(age) < 400
 
 
 def hold(browser: Browser, drive: tuple[str, float, float]) -> None:
@@ -101,6 +107,8 @@ def episode(browser: Browser, number: int, shot: Path | None) -> int:
     hold(browser, DRIVES[number])
     while moved < SECONDS:
         time.sleep(0.1)
+        if browser.text("state") != "RECORDING":
+            raise SystemExit(f"the episode ended: {browser.text('message')}")
         if browser.grip == "held":
             moved += 0.1
         else:
@@ -116,7 +124,10 @@ def episode(browser: Browser, number: int, shot: Path | None) -> int:
     browser.lift()
     time.sleep(0.3)
     browser.click(f"[data-event={MARKS[number]}]")
-    browser.until(lambda: browser.text("episodes").startswith(f"{number + 1} /"), "it was not stored", 30)
+    if number + 1 < len(MARKS):  # after the last one the session is over, and the page with it
+        browser.until(lambda: browser.text("episodes").startswith(f"{number + 1} /"), "it was not stored", 30)
+    else:
+        browser.until(lambda: "over" in browser.text("reason"), "the session did not end", 30)
     return anew
 
 
@@ -126,6 +137,7 @@ def drive_all(url: str, out: Path) -> None:
         browser.resize(PHONE)
         browser.open(url)
         browser.until(lambda: browser.role == "driver" and browser.text("state") == "WAITING", "the page", 60)
+        browser.until(lambda: fresh(browser), "no reading of the arm came", 400)
         for number, mark in enumerate(MARKS):
             anew = episode(browser, number, out / "phone.png" if number == 0 else None)
             print(f"episode {number}: {mark}, pressed anew {anew} times; the page says: {browser.text('message')}")
