@@ -13,19 +13,16 @@ import tyro
 from tyro.conf import arg, subcommand
 
 from drivers.node_process import split_ros_arguments
-from drivers.session import Wanted
 from policies import checkpoint
 from policies import reward as reward_file
 from policies.diffusion import DiffusionConfig
 from policies.flow import FlowConfig
 from policies.mlp import MlpConfig
 from policies.reward import ClassifierConfig
-from robot_rl import apart, checkpoints, imports, report
-from robot_rl import collect as collecting
+from robot_rl import apart, checkpoints, report
 from robot_rl import demo as demonstrating
 from robot_rl import distil as distilling
 from robot_rl import evaluate as evaluating
-from robot_rl import inspect as inspecting
 from robot_rl import pretrain as pretraining
 from robot_rl import refine as refining
 from robot_rl import reward as rewarding
@@ -36,15 +33,15 @@ from robot_rl.agents.frozen import FrozenConfig
 from robot_rl.agents.residual import ResidualConfig
 from robot_rl.agents.rlpd import RlpdConfig
 from robot_rl.agents.taco import TacoConfig
+from robot_rl.data_verbs import collect, export, import_, inspect, spec_of, view
 from robot_rl.demo import DemoConfig, Parts
-from robot_rl.episodes import GIB, EpisodeStore
 from robot_rl.judged import Judged
 from robot_rl.pretrain import PretrainConfig
 from robot_rl.promote import play_and_promote
 from robot_rl.refine import RefineConfig
 from robot_rl.reward import RewardConfig
-from robot_rl.robot_verbs import check, demonstrate, deploy, practice_in, practice_on, simulate, view
-from robot_rl.types import Agent, Env, Policy, RobotRLError, Spec
+from robot_rl.robot_verbs import check, deploy, practice_in, practice_on, simulate
+from robot_rl.types import Agent, Env, Policy, RobotRLError
 from sim import worlds
 from sim.human import HumanConfig
 from sim.worlds import WatchedConfig, WorldConfig
@@ -107,7 +104,7 @@ def demo(
     if world not in DEMOS:
         raise RobotRLError(f"there is no demo of '{world}'; there are: {', '.join(DEMOS)}")
     chosen = WorldConfig(world)
-    spec = _spec(chosen)
+    spec = spec_of(chosen)
     preset = DEMOS[world]
     config = replace(
         preset,
@@ -126,97 +123,6 @@ def demo(
     )
     page = demonstrating.demo(out, config, parts, seed=seed, workers=workers)
     print(f"report: {page.resolve()}")
-
-
-def collect(
-    out: Path,
-    world: Annotated[WorldConfig, Flat] = WorldConfig(),
-    episodes: int = 50,
-    skill: float = 0.8,
-    seed: int = 0,
-    workers: int = 2,
-    keep_failures: bool = False,
-    ray: str | None = None,
-    device: str | None = None,
-    robot: Path | None = None,
-    free_gib: float = 1.0,
-) -> None:
-    """Let the scripted operator, or with --device a person, demonstrate a task; run again with the same store to go on.
-
-    Args:
-        out: the store of episodes
-        world: where to demonstrate
-        episodes: how many the store shall hold at the end
-        skill: of the operator, 0 (clumsy) to 1 (fast and clean)
-        seed: of start states and operator
-        workers: processes that play episodes
-        keep_failures: also keep attempts that did not succeed
-        ray: a Ray cluster that plays instead: auto, or HOST:PORT
-        device: a person's: keyboard, gamepad, spacemouse, joy:TOPIC, twist:TOPIC, leader:TOPIC; see docs/teleop.md
-        robot: demonstrate on the robot of this YAML file, or on its simulated stand-in, instead of in the world
-        free_gib: GiB that stay free on the store's disk, with a person
-    """
-    if device is not None:
-        demonstrate(out, world, robot, device, Wanted(episodes, free_gib * GIB, seed, keep_failures))
-        print(inspecting.inspect(out))
-        return
-    if robot is not None:
-        raise RobotRLError("on a robot a person demonstrates: say with which --device")
-    spec = _spec(world)
-    operator = partial(worlds.operator_for, spec, skill)
-    operator()  # a world without an operator is refused here, not in a worker
-    collecting.collect(
-        out,
-        spec,
-        world.build,
-        operator,
-        episodes=episodes,
-        seed=seed,
-        workers_=workers,
-        keep_failures=keep_failures,
-        ray=ray,
-    )
-    print(inspecting.inspect(out))
-
-
-def import_(
-    source: Path, out: Path, world: Annotated[WorldConfig, Flat] = WorldConfig(world=""), robot: Path | None = None
-) -> None:
-    """Bring recordings into a store: LeRobot datasets, diffusion_policy zarrs, robomimic's or robosuite's HDF5, bags.
-
-    Args:
-        source: the folder of the dataset or of the zarr, the HDF5 file, or the bag: a rosbag2 folder, .mcap or .db3
-        out: the store to make
-        world: where it was recorded, where the recording does not say: pusht for a zarr; a camera takes images along
-        robot: the YAML file of the robot whose topics a bag holds; another recording must be of just that robot
-    """
-    spec, episodes = imports.recordings(source, world, robot)
-    count = collecting.import_all(out, spec, episodes)
-    print(f"imported {count} episodes\n{inspecting.inspect(out)}")
-
-
-def export(store: Path, out: Path, to: imports.Format | None = None) -> None:
-    """Write a store as a robomimic HDF5 file, a LeRobot v3 dataset or a diffusion_policy zarr.
-
-    Args:
-        store: the store of episodes
-        out: the file or folder to make
-        to: its format; where not given by its name: *.hdf5 for robomimic, *.zarr for diffusion_policy, else lerobot
-    """
-    source = EpisodeStore.open(store)
-    print(f"exported {imports.export(out, source, to)} episodes to {out}")
-
-
-def inspect(store: Path, out: Path | None = None, repair: bool = False, video_of: int = 0) -> None:
-    """Say what is in a store of episodes, and what should worry you before training on it.
-
-    Args:
-        store: the store of episodes
-        out: folder for plots and a video
-        repair: mend what a killed writer or a failing disk left; originals are kept
-        video_of: the episode that the video shows
-    """
-    print(inspecting.inspect(store, out, repair, video_of))
 
 
 def pretrain(
@@ -398,18 +304,12 @@ def evaluate(
     asked = _world_of(loaded.policy, max_steps)
     asked = replace(asked, world=world or asked.world, arm=arm or asked.arm)
     names = f"the checkpoint {agent}", f"the world {asked.world}"
-    spec.require(_spec(asked), *names, state_only=not loaded.policy.sees_images, any_limit=True)
+    spec.require(spec_of(asked), *names, state_only=not loaded.policy.sees_images, any_limit=True)
     play = partial(checkpoints.load_agent, agent, execute)
     result = evaluating.evaluate(asked.build, play, episodes=episodes, seed=seed, workers_=workers, ray=ray)
     if out is not None:
         evaluating.write(result, out)
     print(evaluating.in_words(result))
-
-
-def _spec(world: WorldConfig) -> Spec:
-    env = world.build()
-    env.close()
-    return env.spec
 
 
 def _world_of(policy: Policy, max_steps: int | None = None) -> WorldConfig:

@@ -14,7 +14,6 @@ from tyro.conf import arg
 from drivers import (
     check_device,
     check_listener,
-    live_view,
     policy_node,
     robot_file,
     ros_robot,
@@ -30,7 +29,6 @@ from robot_rl import checkpoints
 from robot_rl import deploy as deploying
 from robot_rl.episodes import EpisodeStore
 from robot_rl.realtime import RealtimeConfig
-from robot_rl.screen import ScreenConfig, show_episode
 from robot_rl.types import Agent, Env, RobotRLError, Spec
 from sim.robot_world import RobotView, RobotWorld, robosuite_world
 from sim.worlds import WorldConfig
@@ -124,35 +122,6 @@ def demonstrate(out: Path, world: WorldConfig, robot: Path | None, device: str, 
         store = stack.enter_context(EpisodeStore.create(out, env.spec))
         controls = stack.enter_context(closing(open_controls(device, env.spec, file)))
         Collector(env, controls.device, controls, store, SteadyClock(), wanted, asked).run()
-
-
-def view(
-    robot: Path | None = None,
-    store: Path | None = None,
-    episode: int = 0,
-    screen: Annotated[ScreenConfig, Flat] = ScreenConfig(),
-) -> None:
-    """Show a robot live, or a stored episode, in rerun's viewer: cameras, poses, actions, who commands, success.
-
-    Args:
-        robot: the robot's YAML file; the process only listens to its topics, until it is stopped
-        store: show an episode of this store instead
-        episode: which
-        screen: where it is shown
-    """
-    if (robot is None) == (store is None):
-        raise RobotRLError("name what to show: a robot's file with --robot, or a store with --store")
-    if robot is not None:
-        file = robot_file.load(robot)
-        live_view.run(file, screen.build(file.world), start_ros())
-    if store is None:
-        return
-    source = EpisodeStore.open(store)
-    if not 0 <= episode < len(source):
-        raise RobotRLError(f"there is no episode {episode} in {store}; it holds {len(source)}, from 0 on")
-    shown = screen.build(source.spec.world)
-    show_episode(shown, source.spec, source[episode])
-    shown.close()
 
 
 def practice_on(robot: Path, policy: Path, teleop: str | None = None) -> Env:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 HOUSE = ("robot_rl", "policies", "drivers", "sim")
 FILES = sorted(f for room in HOUSE for f in (ROOT / room).rglob("*.py"))
 CEILING = {
-    f"robot_rl/{name}.py" for name in ("cli", "robot_verbs", "checkpoints", "imports")
+    f"robot_rl/{name}.py" for name in ("cli", "data_verbs", "robot_verbs", "checkpoints", "imports")
 }  # the last two: what is on disk
 FLOOR = {
     f"robot_rl/{name}.py" for name in ("types", "geometry", "control", "rollout", "seeds", "statistics", "episodes")

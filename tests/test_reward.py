@@ -137,10 +137,11 @@ def test_too_few_successes_and_wrong_settings_are_named(store, tmp_path):
 
 
 def test_practice_goes_by_the_classifier_and_a_blind_base_may_too(trained, store, toy_policy, tmp_path):
-    from robot_rl.cli import _judged, _practice_that_shows
+    from robot_rl.cli import _practice
+    from robot_rl.refine import RefineConfig
     from sim.human import HumanConfig
 
-    make = partial(_judged, _practice_that_shows(trained[0], toy_policy, HumanConfig()), trained[0])
+    make = _practice(toy_policy, RefineConfig(), HumanConfig(), None, None, trained[0])
     env, classifier = make(), reward_file.load(trained[0])
     episode = rollout(env, ToyOperator(1.0), explore=False, seed=1)
     assert "image/top" in episode.obs
