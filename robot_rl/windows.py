@@ -48,5 +48,6 @@ class Windows:
         """ "state" (B, To, S), "action" (B, H, A) and each picture (B, To, H, W, 3) uint8 at the steps `index` (B,)."""
         past = torch.maximum(index[:, None] + self._past, self._first[index, None])
         future = torch.minimum(index[:, None] + self._future, self._last[index, None])
-        seen = {key: pictures[past] for key, pictures in self.pictures.items()}
+        rows = past.flatten()  # index_select copies whole pictures; indexing, seven times as slow, byte by byte
+        seen = {key: p.index_select(0, rows).unflatten(0, past.shape) for key, p in self.pictures.items()}
         return {"state": self.state[past], "action": self.action[future], **seen}

@@ -25,8 +25,8 @@ from robot_rl.episodes import EpisodeStore
 from robot_rl.formats import robomimic
 from robot_rl.windows import Windows
 
-BATCH, N_OBS, HORIZON, SECONDS = 64, 2, 16, 10.0
-EPISODES = 30
+BATCH, N_OBS, HORIZON, SECONDS = 64, 2, 16, 5.0
+EPISODES = 10
 KEYS = ("actions", "rewards", "dones")
 
 
