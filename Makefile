@@ -3,6 +3,7 @@
 PYTHON ?= python3
 RUN := .venv/bin
 export MUJOCO_GL ?= egl
+REAL_TIME := tests/ros tests/test_web_browser.py tests/test_teleop_terminal.py
 
 .PHONY: demo test check bench clean
 
@@ -10,8 +11,8 @@ demo: .venv/.ready  ## demonstrations in, a better policy out: less than 10 minu
 	$(RUN)/robot-rl demo --out runs/demo
 
 test: .venv/.ready  ## all tests; those in real time have the machine to themselves
-	$(RUN)/python -m pytest -q --numprocesses 2 --dist loadfile --ignore tests/ros
-	$(RUN)/python -m pytest -q tests/ros
+	$(RUN)/python -m pytest -q --numprocesses 2 --dist loadfile $(addprefix --ignore=,$(REAL_TIME))
+	$(RUN)/python -m pytest -q $(REAL_TIME)
 
 check: .venv/.ready  ## style and types
 	$(RUN)/ruff format --check .

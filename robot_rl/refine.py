@@ -81,6 +81,8 @@ def refine(
     ):
         torch.manual_seed(config.seed)
         agent = make_agent()
+        blind = not agent.policy.sees_images
+        agent.policy.spec.require(env.spec, "the policy", "the world", state_only=blind, any_limit=True)
         prior = labelled(agent, demos)
         with EpisodeStore.create(run.path / "episodes", env.spec) as store, ExitStack() as stack:
             practice = Practice(env, Learning(agent, config, prior), store)

@@ -110,7 +110,7 @@ def test_a_refinement_that_was_stopped_ends_as_one_that_was_not(eyes, policy_fil
     config = RefineConfig(steps=150, base_steps=40, first_updates=8, utd=0.1, threads=1, hopeless=0)
     agent = ResidualConfig(**CRITICS, actor_every=2, eyes=eyes)
     make = lambda: agent.build(checkpoint.load(policy_file))  # noqa: E731
-    run = lambda out, make_env: refine(out, demos, make_env, make, config, {}, save_agent)  # noqa: E731
+    run = lambda out, make_env: refine(out, [demos], make_env, make, config, {}, save_agent)  # noqa: E731
     straight = run(tmp_path / "straight", see_toy)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "cut", Dying)

@@ -15,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies import checkpoint
+from policies.flow import FlowConfig
+from policies.mlp import MlpConfig
 from robot_rl.agents.dsrl import DsrlConfig
 from robot_rl.agents.engine import CriticEnsemble
 from robot_rl.agents.frozen import FrozenConfig
@@ -90,7 +92,7 @@ def test_trap_02_the_value_of_three_chunks_is_the_closed_form(policy):
 )
 def test_trap_03_utd_is_gradient_steps_per_control_step(lengths, base_steps, first, utd):
     class Counting:
-        made = 0
+        made, policy = 0, FlowConfig(backbone=MlpConfig(8, 1)).build(ToyEnv().spec)
 
         def update(self, replay):
             self.made += 1
@@ -251,9 +253,6 @@ def test_trap_09_segments_of_a_human_keep_their_own_neighbours(policy):
 
 
 def test_trap_10_the_gripper_penalty_is_in_every_gradient_step():
-    from policies.flow import FlowConfig
-    from policies.mlp import MlpConfig
-
     toy = ToyEnv().spec
     spec = replace(toy, action=(*toy.action, Channel("gripper", "1", -1.0, 1.0)))
     base = FlowConfig(horizon=4, backbone=MlpConfig(16, 1)).build(spec)
