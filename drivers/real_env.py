@@ -28,7 +28,10 @@ class Arm(Protocol):
     """An arm, or the node beside its controller. Nothing here blocks."""
 
     readings: Stream[ArmState]
-    stopped: str  # why it obeys nobody; "": it obeys
+
+    @property
+    def stopped(self) -> str:
+        """Why it obeys nobody; "": it obeys."""
 
     def command(self, target: Target) -> None:
         """Go there within a period."""

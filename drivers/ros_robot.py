@@ -34,6 +34,7 @@ START = 20.0  # of the other nodes
 COME_TO_REST = 5.0
 WAY_HOME = 60.0
 SETTLE = 0.2
+SILENT = 1.0  # so long without a status, and the arm's node is gone [s]
 
 
 class RosClock:
@@ -69,7 +70,7 @@ class RosArm:
 
         self._node, self._frame, self.listener, self._source = node, robot.base_frame, listener, source
         self.readings, self._ended = listener.readings, ended
-        self.stopped, self.status = "its node says nothing", dict[str, str]()
+        self._stopped, self.status = "its node says nothing", dict[str, str]()
         self._status_at, self._lease = -np.inf, ""
         self._pose = node.create_publisher(PoseStamped, f"{source}/target_pose", 1)
         self._gripper = node.create_publisher(JointState, f"{source}/target_gripper", 1)
@@ -77,6 +78,12 @@ class RosArm:
             name: node.create_client(Trigger, name) for name in (f"{source}/arm", f"{source}/release", "homing/arm")
         }
         node.create_subscription(DiagnosticStatus, "arm_status", self._take_status, 1)
+
+    @property
+    def stopped(self) -> str:
+        """See `Arm`; its node tells ten times a second."""
+        silent = time.monotonic() - self._status_at
+        return self._stopped or (f"its node is silent for {silent:.1f} s" if silent > SILENT else "")
 
     def command(self, target: Target) -> None:
         """Send it; the gripper first, so that both are there when the pose is."""
@@ -115,9 +122,9 @@ class RosArm:
             time.sleep(0.01)
 
     def _take_status(self, message: Any) -> None:
-        self.stopped, self.status = message.message, {v.key: v.value for v in message.values}
-        if not self.stopped and self._lease not in ("", self.status["lease"]):
-            self.stopped = f"somebody else took command of it: '{self.status['holder']}'"
+        self._stopped, self.status = message.message, {v.key: v.value for v in message.values}
+        if not self._stopped and self._lease not in ("", self.status["lease"]):
+            self._stopped = f"somebody else took command of it: '{self.status['holder']}'"
         self._status_at = time.monotonic()
 
 

@@ -106,7 +106,7 @@ def test_the_newest_wish_replaces_the_goal_that_runs_and_no_tick_waits(node, ser
     wait_until(lambda: asked(0.0, 2), 5)
     wait_until(lambda: asked(0.5, 3), 5)
     assert [opening_of(goal) for goal in server.goals] == pytest.approx([1.0, 0.0, 0.5])
-    assert server.cancelled == 2, "the last one runs on"
+    wait_until(lambda: server.cancelled == 2, 2)  # and the last one runs on
     print(f"the longest call took {1000 * longest[0]:.1f} ms")
     assert longest[0] < 0.1
     client.destroy()

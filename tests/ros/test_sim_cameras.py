@@ -21,6 +21,7 @@ pytestmark = pytest.mark.timeout(180)
 PARAMS = ROOT / "launch/params"
 ROBOT = PARAMS / "sim_panda_lift_cameras.yaml"
 SIMULATE = ("-m", "robot_rl.cli", "simulate", "--robot", ROBOT)
+NAMES = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}  # as the world calls them
 WORLD = WorldConfig("robosuite:Lift", "Panda", shadows=False)
 
 
@@ -69,7 +70,7 @@ def seen_at(world, view, joints, camera):
     addresses = [world._model.joint(name).qposadr[0] for name in joints.name]
     world._data.qpos[addresses] = joints.position
     view.show(world.look())
-    return view.image(camera, 128).astype(int)
+    return view.image(NAMES[camera], 128).astype(int)
 
 
 def renderer_of(process):
