@@ -28,7 +28,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -52,6 +52,7 @@ from tests.ros.rig import DOWN, JOINTS, MIDDLE, READY, robot_yaml  # noqa: E402
 CAMERAS, RATE, HEIGHT, WIDTH = ("camera0", "camera1"), 30.0, 480, 640
 STATES = 100.0  # readings of the arm [Hz]
 STEP = 1e-5  # from a wish to the next [m]
+TRIES = 5  # to take command of the arm
 LOOK = 0.001  # how often the policy looks for a picture [s]
 WARM_UP = 2.0  # of discovery and first allocations, left out [s]
 BUSY = "while True: pass"
@@ -256,10 +257,13 @@ def _policy(given: argparse.Namespace) -> tuple[list[tuple[int, float, float]], 
 
 
 def _take_command(robot: RosRobot) -> None:
-    """Where the machine is too busy for it, again."""
-    while True:
-        with suppress(RobotRLError):
+    """Where the machine is too busy for it, again; not for ever."""
+    for _ in range(TRIES):
+        try:
             return robot.prepare(None)
+        except RobotRLError as error:
+            print(f"again: {error}", file=sys.stderr)
+    raise RobotRLError(f"the arm could not be taken in {TRIES} tries")
 
 
 def _number(message: Any) -> int:
