@@ -15,7 +15,7 @@ from drivers.arm_node import SOURCES
 from drivers.check import Endpoint, Finding, Heard, Measured
 from drivers.health import HealthLimits, Level, StreamHealth, camera_limits
 from drivers.messages import frame_of, pose_of, stamp_of
-from drivers.node_process import LOOK, room_for_pictures, start_ros
+from drivers.node_process import LOOK, end_ros, room_for_pictures, start_ros
 from drivers.robot_file import CameraFile, RobotFile
 from robot_rl.types import RobotRLError
 
@@ -146,8 +146,7 @@ def run(robot: RobotFile, seconds: float) -> tuple[str, bool]:
     _listen(listener, seconds, asked)
     steady, graph = time.monotonic(), Graph(node)
     findings = [*check.arm_wrong(robot, listener.measured, kinematics), *_found(listener, graph, steady)]
-    node.destroy_node()
-    rclpy.shutdown()
+    end_ros(node)
     if asked():
         raise KeyboardInterrupt
     text = f"{check.table(listener.streams, steady)}\n\n{check.in_words(findings)}"

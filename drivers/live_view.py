@@ -22,7 +22,7 @@ import numpy as np
 from drivers import robot_file
 from drivers.arm_listener import HISTORY
 from drivers.messages import pose_of, stamp_of
-from drivers.node_process import split_ros_arguments, start_ros
+from drivers.node_process import end_ros, split_ros_arguments, start_ros
 from drivers.robot_file import RobotFile
 from drivers.ros_robot import RosStreams, spin_in_thread
 from drivers.sync import Stream
@@ -120,8 +120,7 @@ def run(robot: RobotFile, screen: Screen, asked: Callable[[], bool]) -> None:
     finally:
         end_spinning()
         screen.close()
-        node.destroy_node()
-        rclpy.shutdown()
+        end_ros(node)
 
 
 def main(arguments: list[str] | None = None) -> int:

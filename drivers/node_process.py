@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import time
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
 LOOK = 0.1  # how often a signal is looked for [s]
+PATIENCE = 5.0  # with DDS, when a process ends [s]
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS")
 PROFILE = """<?xml version="1.0" encoding="UTF-8"?>
 <profiles xmlns="http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles">
@@ -79,7 +81,6 @@ def room_for_pictures() -> Iterator[None]:
 
 def spin(node: Node, until: Callable[[], bool], then: Callable[[], bool] = lambda: True, patience: float = 0.0) -> None:
     """Spin until the one, and on until the other is true too or `patience` [s] is over; then end ROS here."""
-    import rclpy
     from rclpy.executors import SingleThreadedExecutor
 
     executor = SingleThreadedExecutor()
@@ -90,5 +91,20 @@ def spin(node: Node, until: Callable[[], bool], then: Callable[[], bool] = lambd
     while not then() and time.monotonic() < end:
         executor.spin_once(timeout_sec=LOOK)
     executor.shutdown()
+    end_ros(node)
+
+
+def end_ros(node: Node) -> None:
+    """Destroy the last node and end ROS in this process; after 5 s the process ends without it, with 1 and a traceback.
+
+    Fast DDS 2.14 can lock itself up in there where others leave in the same moment, holding Python and one core for
+    ever. From here on a second Ctrl-C kills.
+    """
+    import rclpy
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    faulthandler.dump_traceback_later(PATIENCE, exit=True)
     node.destroy_node()
-    rclpy.shutdown()
+    rclpy.try_shutdown()
+    faulthandler.cancel_dump_traceback_later()

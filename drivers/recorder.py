@@ -27,7 +27,7 @@ from drivers import robot_file
 from drivers.actions import action_of
 from drivers.arm_listener import HISTORY
 from drivers.messages import pose_of, stamp_of
-from drivers.node_process import split_ros_arguments, start_ros
+from drivers.node_process import end_ros, split_ros_arguments, start_ros
 from drivers.observer import Clock, Observer, Ticker
 from drivers.robot_file import RobotFile
 from drivers.ros_robot import RosClock, RosStreams, spin_in_thread
@@ -319,8 +319,7 @@ def run(robot: RobotFile, name: str, store: EpisodeStore, asked: Callable[[], bo
         recorder.close()
     finally:
         end_spinning()
-        node.destroy_node()
-        rclpy.shutdown()
+        end_ros(node)
 
 
 def main(arguments: list[str] | None = None) -> int:

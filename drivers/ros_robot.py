@@ -18,6 +18,7 @@ import numpy as np
 from drivers.arm_listener import HISTORY, ArmListener, told_of_qos
 from drivers.assisted import Corrector
 from drivers.messages import numbers_msg, pose_msg, stamp_of
+from drivers.node_process import end_ros
 from drivers.observer import Named, Observer
 from drivers.real_env import RealEnv
 from drivers.robot_file import RobotFile
@@ -298,8 +299,7 @@ def driven(robot: RobotFile, source: str) -> Iterator[RealEnv]:
     finally:
         env.close()
         end_spinning()
-        node.destroy_node()
-        rclpy.shutdown()
+        end_ros(node)
 
 
 def connect(robot: RobotFile, aside: Callable[[], Corrector | None] = lambda: None) -> RealEnv:
@@ -311,6 +311,6 @@ def connect(robot: RobotFile, aside: Callable[[], Corrector | None] = lambda: No
 
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("practice")
-    atexit.register(rclpy.try_shutdown)
+    atexit.register(end_ros, node)
     atexit.register(spin_in_thread(node))  # called before it
     return RosRobot(node, robot).env(aside())

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from drivers.messages import image_msg
-from drivers.node_process import room_for_pictures, start_ros
+from drivers.node_process import end_ros, room_for_pictures, start_ros
 from drivers.robot_file import CameraFile, RobotFile
 from robot_rl.types import Frame, RobotRLError
 
@@ -113,8 +113,7 @@ def publish(robot: RobotFile, make_view: Callable[[], View], slot: Slot) -> None
                 film.take(view, *seen)
         time.sleep(LOOK)
     view.close()
-    node.destroy_node()
-    rclpy.shutdown()
+    end_ros(node)
 
 
 class _Film:
