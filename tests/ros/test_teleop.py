@@ -48,11 +48,10 @@ def said(process, words):
 
 
 def test_a_twist_and_keys_record_episodes_on_the_robot(spawn, node, wait_until, tmp_path):
-    store, robot = tmp_path / "mine", tmp_path / "robot.yaml"
-    robot.write_text(ROBOT.read_text().replace("  lead: 0.2\n", "  lead: 0.2\n  age: 0.8\n"))  # this machine is shared
-    spawn(*CLI, "simulate", "--robot", robot)
-    arm = spawn("-m", "drivers.arm_node", "--robot", robot)
-    where = ("--robot", robot, "--device", "twist:stick")
+    store = tmp_path / "mine"
+    spawn(*CLI, "simulate", "--robot", ROBOT)
+    arm = spawn("-m", "drivers.arm_node", "--robot", ROBOT)
+    where = ("--robot", ROBOT, "--device", "twist:stick")
     collect = ("collect", "--out", store, *where, "--episodes", 2, "--max-steps", 400)
     with closing(Typed(*collect)) as typed, closing(Stick(node)) as stick:
         at = typed.until("WAITING: 0 of 2", 120)
@@ -62,7 +61,7 @@ def test_a_twist_and_keys_record_episodes_on_the_robot(spawn, node, wait_until, 
         for number, speed in enumerate([(0, 0.4, 0), (0, 0, 0.4)]):
             stick.speed = None
             typed.press("\n")
-            at = typed.until("move to begin", 60, at)
+            at = typed.until("move to begin", 20, at)
             assert said(arm, r"teleop/arm: \d") == number + 1
             stick.speed = (np.nan, 0, 0)
             time.sleep(0.5)  # no number moves nothing
@@ -81,3 +80,25 @@ def test_a_twist_and_keys_record_episodes_on_the_robot(spawn, node, wait_until, 
         assert moved[axis] > 0.03 and np.abs(np.delete(moved, axis)).max() < 0.5 * moved[axis]
         assert np.median(episode.action[:12, axis]) > 0.1
         assert (np.diff(episode.obs["stamp/state"]) > 0).all() and episode.meta["device"] == "twist:stick"
+
+
+def test_a_person_takes_over_from_a_policy_and_the_mask_says_when(spawn, node, wait_until, policy, tmp_path):
+    store, robot = tmp_path / "episodes", tmp_path / "robot.yaml"
+    robot.write_text(ROBOT.read_text().replace("max_steps: 100", "max_steps: 600"))
+    spawn(*CLI, "simulate", "--robot", robot)
+    arm = spawn("-m", "drivers.arm_node", "--robot", robot)
+    wait_until(lambda: node.count_publishers("current_pose"), 150)
+    deploy = ("deploy", "--robot", robot, "--agent", policy, "--seed", 0, "--out", store, "--teleop", "keyboard")
+    with closing(Typed(*deploy)) as typed:
+        at = typed.until(r"CORRECTING.* ([3-9]\d) steps", 120)
+        at = typed.until(r"HELD \| taken over in (1[5-9]|[2-9]\d) of", 20, at, keep="r")
+        at = typed.until(r"free \| taken over", 5, at)
+        typed.read(0.5)  # the policy goes on
+        typed.press("y")
+        typed.until(r"success after \d+ steps, taken over in \d+ of them", 20, at)
+        assert typed.wait(30) == 0, typed.shown
+    assert said(arm, "policy/arm: ") == 1
+    (episode,) = EpisodeStore.open(store)
+    mine = np.flatnonzero(episode.intervened)
+    assert episode.success and not episode.meta["aborted"] and mine[0] >= 29 and mine[-1] < len(episode) - 3
+    assert len(mine) >= 15 and np.median(episode.action[mine, 2]) > 0.05 > np.median(episode.action[: mine[0], 2])
