@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from drivers.gate import GateLimits
 from drivers.observer import Clock, Ticker
 from drivers.teleop import HAND, Device, DeviceLost, Human, Screen, Status, action_of_hand, nobody
 from robot_rl import control
@@ -51,23 +52,39 @@ class SteadyClock:
 
 
 class Person:
-    """Implements `Human` by a device, for the actions of `spec`; raises where a hand has no meaning there."""
+    """Implements `Human` by a device, for the actions of `spec`; raises where a hand has no meaning there.
 
-    def __init__(self, device: Device, spec: Spec) -> None:
+    With the `limits` of a gate a hand asks for no more speed than they allow, in the direction that it has: the gate
+    would reject twice as much, and stop the arm of a person who only pushed the stick to its end.
+    """
+
+    def __init__(self, device: Device, spec: Spec, limits: GateLimits | None = None) -> None:
         self.device, self.held = device, False
         self._channels = spec.action
         self._fingers = [i for i, c in enumerate(spec.action) if c.name.endswith("gripper")]
         action_of_hand(np.zeros(HAND), spec.action)
+        self._paces: list[tuple[list[int], float]] = []  # channels, and how far they go together in a step [m] or [rad]
+        if limits is not None:
+            for unit, speed in (("m", limits.speed), ("rad", limits.turn_speed)):
+                moving = [i for i, channel in enumerate(spec.action) if channel.unit == unit]
+                self._paces.append((moving, speed / spec.rate))
 
     def __call__(self, executed: np.ndarray) -> np.ndarray | None:
         """What is wanted now (A,), None where the dead-man is up; asked once a step. Raises `DeviceLost`."""
         hand = self.device.hand()
         self.held = hand is not None
         if hand is not None:
-            return action_of_hand(hand, self._channels)
+            return self._paced(action_of_hand(hand, self._channels))
         for i in self._fingers:
             self.device.fingers(float(executed[i]))
         return None
+
+    def _paced(self, action: np.ndarray) -> np.ndarray:
+        way = control.to_physical(action, self._channels)
+        for moving, longest in self._paces:
+            length = float(np.linalg.norm(way[moving]))
+            way[moving] *= longest / max(length, longest)
+        return control.to_unit(way, self._channels).astype(np.float32)
 
 
 class Corrector:

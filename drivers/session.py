@@ -22,7 +22,7 @@ import numpy as np
 from drivers.assisted import Person
 from drivers.observer import Clock
 from drivers.take import Mark, marked
-from drivers.teleop import Device, DeviceLost, DeviceSilent, Event, Screen, State, Status
+from drivers.teleop import DeviceLost, DeviceSilent, Event, Screen, State, Status
 from robot_rl import control
 from robot_rl.episodes import EpisodeStore
 from robot_rl.rollout import play
@@ -113,11 +113,11 @@ class Collector:
     """
 
     def __init__(
-        self, env: Robot, device: Device, screen: Screen, store: EpisodeStore, clock: Clock, wanted: Wanted,
+        self, env: Robot, person: Person, screen: Screen, store: EpisodeStore, clock: Clock, wanted: Wanted,
         asked: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
-        self.env, self.device, self.screen, self.store, self.clock = env, device, screen, store, clock
-        self.wanted, self.session, self.person = wanted, Session(), Person(device, env.spec)
+        self.env, self.screen, self.store, self.clock = env, screen, store, clock
+        self.wanted, self.session, self.person, self.device = wanted, Session(), person, person.device
         self._asked = asked  # to end, by a signal
         attempts = (store.read(i, images=False).meta.get("attempt", -1) for i in range(len(store)))
         self._attempt = 1 + max(attempts, default=-1)

@@ -121,7 +121,8 @@ def demonstrate(out: Path, world: WorldConfig, robot: Path | None, device: str, 
             env = stack.enter_context(ros_robot.driven(file, "teleop"))
         store = stack.enter_context(EpisodeStore.create(out, env.spec))
         controls = stack.enter_context(closing(open_controls(device, env.spec, file)))
-        Collector(env, controls.device, controls, store, SteadyClock(), wanted, asked).run()
+        person = Person(controls.device, env.spec, None if file is None else file.limits)
+        Collector(env, person, controls, store, SteadyClock(), wanted, asked).run()
 
 
 def practice_on(robot: Path, policy: Path, teleop: str | None = None) -> Env:
@@ -148,7 +149,7 @@ def practice_in(world: WorldConfig, teleop: str) -> Env:
 def _aside(stack: ExitStack, teleop: str, spec: Spec, robot: RobotFile | None = None) -> Corrector:
     """The person at the device `teleop`, which `stack` closes."""
     controls = stack.enter_context(closing(open_controls(teleop, spec, robot)))
-    return Corrector(Person(controls.device, spec), controls)
+    return Corrector(Person(controls.device, spec, None if robot is None else robot.limits), controls)
 
 
 def _agent_on(device: str, path: Path, execute: int | None) -> Agent:

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from drivers.assisted import Person
 from drivers.session import MARKS, NEXT, Collector, Session, Wanted
 from drivers.teleop import EVENTS, DeviceLost, DeviceSilent
 from robot_rl.episodes import EpisodeStore
@@ -53,7 +54,7 @@ def collected(tmp_path, bench, device, episodes=1, **more):
     """Of the session of `device`: the store, and all that was shown."""
     env, shown = bench.env(source="teleop"), Shown()
     with EpisodeStore.create(tmp_path / "store", env.spec) as store:
-        Collector(env, device, shown, store, bench, Wanted(episodes, 0.0, **more)).run()
+        Collector(env, Person(device, env.spec), shown, store, bench, Wanted(episodes, 0.0, **more)).run()
     return store, shown
 
 
@@ -184,7 +185,7 @@ def test_a_full_disk_is_told_and_nothing_starts(tmp_path, bench):
     env, shown = bench.env(source="teleop"), Shown()
     device = Scripted(bench, [(t, "start"), (t + 5, "quit")], [(t, t + 5)])
     with EpisodeStore.create(tmp_path / "store", env.spec) as store:
-        Collector(env, device, shown, store, bench, Wanted(1, free=1e18)).run()
+        Collector(env, Person(device, env.spec), shown, store, bench, Wanted(1, free=1e18)).run()
     assert any("to stay free" in s.message for s in shown) and {s.state for s in shown} == {"waiting", "done"}
 
 

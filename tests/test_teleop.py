@@ -17,6 +17,7 @@ from drivers.devices import open_device
 from drivers.keyboard import AXES, HOLD, Keyboard
 from drivers.teleop import OFF, ON, DeadZone, DeviceLost, Status, action_of_hand
 from drivers.terminal_screen import BELL, TerminalScreen
+from robot_rl import control
 from robot_rl.rollout import rollout
 from robot_rl.types import Channel, Decision, RobotRLError, Spec
 from tests.lockstep import ROBOT, Bench, with_limits
@@ -87,6 +88,37 @@ def test_drift_of_a_thousandth_engages_nothing_and_a_motion_that_begins_ends_onl
     assert [zone(size * unit).any() for size in (0.09, 0.11, 0.09, 0.06, 0.04, 0.09)] == [0, 1, 1, 1, 0, 0]
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.floats(-1, 1, width=32), min_size=7, max_size=7).map(np.array), st.floats(0.01, 2), st.floats(0.1, 9)
+)
+def test_a_hand_asks_for_no_more_speed_than_the_limits_allow_and_goes_where_it_points(hand, speed, turn_speed):
+    device = Pressed(lambda: 0, [(0, 1)])
+    device.hand = lambda: hand
+    limits = with_limits(speed=speed, turn_speed=turn_speed).limits
+    free, paced = (Person(device, SPEC, given)(np.zeros(7)) for given in (None, limits))
+    for part, most in ((slice(0, 3), speed), (slice(3, 6), turn_speed)):
+        asked, given = (control.to_physical(action, SPEC.action)[part] for action in (free, paced))
+        assert np.linalg.norm(given) <= most * PERIOD * (1 + 1e-4) + 1e-6
+        share = np.linalg.norm(given) / max(np.linalg.norm(asked), 1e-9)
+        np.testing.assert_allclose(given, share * asked, atol=1e-5)
+        if np.linalg.norm(asked) <= most * PERIOD:
+            np.testing.assert_allclose(given, asked, atol=1e-6)
+    assert paced[6] == free[6]
+
+
+@pytest.mark.parametrize("motion", [np.ones(6), -np.ones(6), np.eye(6)[2]])
+def test_a_stick_pushed_to_its_end_moves_a_slow_arm_as_fast_as_it_may(motion):
+    bench = Bench(with_limits(speed=0.25, acceleration=2.0, turn_speed=0.6, turn_acceleration=6.0))
+    device = Pressed(lambda: bench.time, [(bench.time + 1.5, np.inf)], motion=0.999 * motion)
+    env = bench.env(human=Person(device, SPEC, bench.robot.limits))
+    rollout(env, Random(0, 0.0), explore=False, max_steps=30)
+    assert not env.aborted, env.aborted
+    sent = np.array([r.sent.position for r in bench.rulings])
+    assert np.linalg.norm(np.diff(sent, axis=0), axis=1).max() > 0.15 * bench.period
+    _require_within_limits(bench)
+
+
 taps = st.lists(st.tuples(st.floats(0, 2.4), st.floats(0.1, 0.6)), max_size=6)  # from 100 ms on
 
 
@@ -114,12 +146,12 @@ def test_a_thousand_hand_overs_never_ask_a_step_beyond_the_limits():
     """Of all setpoints of the servo: position and turn a period, and the change of speed."""
     rng, changes = np.random.default_rng(3), 0
     for seed in range(40):
-        bench = Bench(with_limits(speed=0.5, acceleration=5.0, turn_speed=3.0, turn_acceleration=30.0))
+        bench = Bench(with_limits(speed=0.25, acceleration=2.0, turn_speed=0.6, turn_acceleration=6.0))
         held, at = [], bench.time + 1.0
         while at < bench.time + 4.0:
             held.append((at := at + rng.uniform(0.05, 0.1), at := at + rng.uniform(0.05, 0.1)))
-        device = Pressed(lambda bench=bench: bench.time, held, motion=0.3 * rng.choice([-1.0, 1.0], 6))
-        env = bench.env(human=Person(device, SPEC))
+        device = Pressed(lambda bench=bench: bench.time, held, motion=rng.choice([-1.0, 1.0], 6))
+        env = bench.env(human=Person(device, SPEC, bench.robot.limits))
         episode = rollout(env, Random(seed, 0.2), explore=False)
         assert not env.aborted, env.aborted
         changes += int(np.abs(np.diff(episode.intervened.astype(int))).sum())

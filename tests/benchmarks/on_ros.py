@@ -34,7 +34,7 @@ def main() -> None:
     given = parser.parse_args()
     printed = on_ros(given)
     won = int(re.findall(r"(\d+) of \d+ succeeded", printed)[-1])
-    print(printed.strip().splitlines()[-1])
+    print(printed.strip())
     for name, successes in (("ROS 2", won), ("plain loop", in_the_plain_loop(given))):
         low, high = wilson(successes, given.episodes)
         print(f"{name}: {successes}/{given.episodes} ({100 * low:.0f}-{100 * high:.0f} %)")

@@ -95,24 +95,3 @@ def wait_until(node):
 
     yield wait
     executor.shutdown()
-
-
-@pytest.fixture(scope="session")
-def policy(tmp_path_factory):
-    """One that knows nothing, of the world Lift: it moves the arm a little."""
-    import torch
-
-    from policies import checkpoint
-    from policies.flow import FlowConfig
-    from policies.mlp import MlpConfig
-    from sim.robosuite_env import RobosuiteConfig
-
-    torch.manual_seed(0)
-    env = RobosuiteConfig("Lift", max_steps=40).build()
-    made = FlowConfig(horizon=16, backbone=MlpConfig(width=32, depth=1)).build(env.spec)
-    episode_state = torch.from_numpy(env.reset(0)["state"]).repeat(50, 1)
-    made.fit((episode_state + 0.05 * torch.randn(episode_state.shape)).numpy(), torch.rand(50, 7).numpy() * 0.2 - 0.1)
-    env.close()
-    file = tmp_path_factory.mktemp("policy") / "policy.pt"
-    checkpoint.save(made, file)
-    return file

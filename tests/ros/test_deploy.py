@@ -38,11 +38,13 @@ def says(process, words):
     return lambda: re.search(words, process.log.read_text())
 
 
-def test_episodes_are_played_on_the_ticks_and_stored_as_they_were_executed(running, spawn, robot, policy, tmp_path):
+def test_episodes_are_played_on_the_ticks_and_stored_as_they_were_executed(
+    running, spawn, robot, lift_policy, tmp_path
+):
     store = tmp_path / "episodes"
     robot.write_text(robot.read_text().replace("max_steps: 300", "max_steps: 40"))
     deploy = spawn(
-        *CLI, "deploy", "--robot", robot, "--agent", policy, "--episodes", "2", "--seed", "3", "--out", store
+        *CLI, "deploy", "--robot", robot, "--agent", lift_policy, "--episodes", "2", "--seed", "3", "--out", store
     )
     assert deploy.wait(90) == 0
     text = deploy.log.read_text()
@@ -59,24 +61,26 @@ def test_episodes_are_played_on_the_ticks_and_stored_as_they_were_executed(runni
         assert 0.001 < moved < 0.5
 
 
-def test_fault_f08_a_killed_policy_node_is_held_and_another_goes_on(running, spawn, robot, policy, node, wait_until):
-    first = spawn(*CLI, "deploy", "--robot", robot, "--agent", policy, "--episodes", "0", "--seed", "0")
+def test_fault_f08_a_killed_policy_node_is_held_and_another_goes_on(
+    running, spawn, robot, lift_policy, node, wait_until
+):
+    first = spawn(*CLI, "deploy", "--robot", robot, "--agent", lift_policy, "--episodes", "0", "--seed", "0")
     wait_until(says(running[1], "policy/arm: 1"), 60)
     time.sleep(UNDER_WAY)
     os.killpg(first.pid, signal.SIGKILL)
     since = time.monotonic()
     wait_until(says(running[1], "silent|observation .* s old"), 2)
     print(f"noticed after {time.monotonic() - since:.2f} s")
-    second = spawn(*CLI, "deploy", "--robot", robot, "--agent", policy, "--episodes", "1", "--seed", "0")
+    second = spawn(*CLI, "deploy", "--robot", robot, "--agent", lift_policy, "--episodes", "1", "--seed", "0")
     wait_until(says(running[1], "policy/arm: 2"), 60)
     time.sleep(UNDER_WAY)
     assert second.poll() is None and "aborted" not in second.log.read_text()
 
 
 def test_fault_f21_one_that_hung_sees_that_its_lease_is_over_and_leaves_its_successor_alone(
-    running, spawn, robot, policy, wait_until
+    running, spawn, robot, lift_policy, wait_until
 ):
-    words = ("--robot", robot, "--agent", policy, "--episodes", "1", "--seed", "0")
+    words = ("--robot", robot, "--agent", lift_policy, "--episodes", "1", "--seed", "0")
     first = spawn(*CLI, "deploy", *words)
     wait_until(says(running[1], "policy/arm: 1"), 60)
     time.sleep(UNDER_WAY)
@@ -94,9 +98,9 @@ def test_fault_f21_one_that_hung_sees_that_its_lease_is_over_and_leaves_its_succ
 
 
 def test_fault_f10_a_robot_that_stands_still_ends_the_episode_and_stays_stopped(
-    running, spawn, robot, policy, wait_until
+    running, spawn, robot, lift_policy, wait_until
 ):
-    deploy = spawn(*CLI, "deploy", "--robot", robot, "--agent", policy, "--episodes", "1", "--seed", "0")
+    deploy = spawn(*CLI, "deploy", "--robot", robot, "--agent", lift_policy, "--episodes", "1", "--seed", "0")
     wait_until(says(running[1], "policy/arm: 1"), 60)
     time.sleep(UNDER_WAY)
     os.killpg(running[0].pid, signal.SIGSTOP)
@@ -106,9 +110,9 @@ def test_fault_f10_a_robot_that_stands_still_ends_the_episode_and_stays_stopped(
 
 
 def test_fault_f28_ctrl_c_and_once_more_in_mid_episode_gives_the_arm_back_and_ends_soon(
-    running, spawn, robot, policy, wait_until
+    running, spawn, robot, lift_policy, wait_until
 ):
-    deploy = spawn(*CLI, "deploy", "--robot", robot, "--agent", policy, "--episodes", "0", "--seed", "0")
+    deploy = spawn(*CLI, "deploy", "--robot", robot, "--agent", lift_policy, "--episodes", "0", "--seed", "0")
     wait_until(says(running[1], "policy/arm: 1"), 60)
     time.sleep(UNDER_WAY)
     since = time.monotonic()
@@ -120,9 +124,9 @@ def test_fault_f28_ctrl_c_and_once_more_in_mid_episode_gives_the_arm_back_and_en
 
 
 def test_fault_f28_ctrl_c_while_it_waits_for_an_arm_that_is_gone_ends_at_once(
-    running, spawn, robot, policy, wait_until
+    running, spawn, robot, lift_policy, wait_until
 ):
-    deploy = spawn(*CLI, "deploy", "--robot", robot, "--agent", policy, "--episodes", "0", "--seed", "0")
+    deploy = spawn(*CLI, "deploy", "--robot", robot, "--agent", lift_policy, "--episodes", "0", "--seed", "0")
     wait_until(says(running[1], "policy/arm: 1"), 60)
     time.sleep(1.0)  # it plays
     os.killpg(running[1].pid, signal.SIGKILL)
@@ -134,12 +138,12 @@ def test_fault_f28_ctrl_c_while_it_waits_for_an_arm_that_is_gone_ends_at_once(
 
 
 def test_a_lifecycle_manager_configures_activates_and_deactivates_and_once_more(
-    running, spawn, robot, policy, node, wait_until, tmp_path
+    running, spawn, robot, lift_policy, node, wait_until, tmp_path
 ):
     from lifecycle_msgs.msg import Transition
     from lifecycle_msgs.srv import ChangeState
 
-    words = ("--robot", robot, "--agent", policy, "--episodes", "0", "--out", tmp_path / "episodes")
+    words = ("--robot", robot, "--agent", lift_policy, "--episodes", "0", "--out", tmp_path / "episodes")
     deploy = spawn(*CLI, "deploy", *words, "--no-autostart")
     client = node.create_client(ChangeState, "policy_node/change_state")
     wait_until(client.service_is_ready, 60)
@@ -162,11 +166,11 @@ def test_a_lifecycle_manager_configures_activates_and_deactivates_and_once_more(
     assert len(EpisodeStore.open(tmp_path / "episodes")) == 2
 
 
-def test_what_does_not_fit_is_refused_before_anything_moves(spawn, robot, policy, tmp_path):
+def test_what_does_not_fit_is_refused_before_anything_moves(spawn, robot, lift_policy, tmp_path):
     other = tmp_path / "other.yaml"
     other.write_text(robot.read_text().replace("rate: 20 ", "rate: 10 "))
-    wrong = spawn(*CLI, "deploy", "--robot", other, "--agent", policy)
-    nobody = spawn(*CLI, "deploy", "--robot", robot, "--agent", policy)
+    wrong = spawn(*CLI, "deploy", "--robot", other, "--agent", lift_policy)
+    nobody = spawn(*CLI, "deploy", "--robot", robot, "--agent", lift_policy)
     assert wrong.wait(60) == 2
     assert "rate" in wrong.log.read_text() and "20" in wrong.log.read_text() and "10" in wrong.log.read_text()
     assert nobody.wait(60) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from robot_rl.checkpoints import load_agent
 from robot_rl.episodes import EpisodeStore
 from robot_rl.types import Episode
 from tests.ros.test_deploy import CLI, ROBOT
+from tests.terminal import Typed
 
 pytestmark = pytest.mark.timeout(180)
 STEPS, LENGTH = 50, 20
@@ -53,7 +55,7 @@ def test_episodes_are_played_stored_and_learned_from_and_the_arm_is_given_back_b
     spawn,
     robot,
     demos,
-    policy,
+    lift_policy,
     tmp_path,
     wait_until,
 ):
@@ -61,7 +63,7 @@ def test_episodes_are_played_stored_and_learned_from_and_the_arm_is_given_back_b
     spawn(*CLI, "simulate", "--robot", robot)
     arm = spawn("-m", "drivers.arm_node", "--robot", robot)
     refine = spawn(
-        *CLI, "refine", "--robot", robot, "--policy", policy, "--demos", demos, "--out", out, "--evaluate", "0",
+        *CLI, "refine", "--robot", robot, "--policy", lift_policy, "--demos", demos, "--out", out, "--evaluate", "0",
         *("--steps", STEPS, "--base-steps", LENGTH, "--first-updates", "3", "--utd", "0.2", "--hopeless", "0"),
         *("agent:residual", "--agent.execute", "4", "--agent.width", "16", "--agent.batch", "8"),
     )  # fmt: skip
@@ -80,3 +82,25 @@ def test_episodes_are_played_stored_and_learned_from_and_the_arm_is_given_back_b
         assert (np.diff(episode.obs["stamp/state"]) >= 0).all()
         assert 0.001 < np.abs(np.diff(episode.obs["state"][:, :3], axis=0)).sum() < 1.0
     wait_until(lambda: told.count("'policy' let go of it") >= len(steps) - 1, 1)
+
+
+def test_a_person_helps_practice_on_the_robot(spawn, robot, demos, lift_policy, tmp_path):
+    out = tmp_path / "run"
+    robot.write_text(robot.read_text().replace(f"max_steps: {LENGTH}", "max_steps: 60"))
+    spawn(*CLI, "simulate", "--robot", robot)
+    arm = spawn("-m", "drivers.arm_node", "--robot", robot)
+    words = ("--steps", 70, "--base-steps", 60, "--first-updates", 3, "--utd", 0.2, "--hopeless", 0, "--evaluate", 0)
+    learns = ("agent:corrections", "--agent.batch", 8)
+    refine = ("refine", "--out", out, "--robot", robot, "--policy", lift_policy, "--demos", demos, *words)
+    with closing(Typed(*refine, "--teleop", "keyboard", *learns)) as typed:
+        at = typed.until(r"CORRECTING.* ([5-9]|1\d) steps", 120)
+        at = typed.until(r"HELD \| taken over in (1[2-9]|2\d) of", 20, at, keep="r")
+        typed.press("y")
+        assert typed.wait(120) == 0, typed.shown
+    first, *others = EpisodeStore.open(out / "episodes")
+    mine = np.flatnonzero(first.intervened)
+    assert first.success and first.terminated and mine[0] >= 4 and len(mine) >= 12
+    assert np.median(first.action[mine, 2]) > 0.1 > np.median(first.action[: mine[0], 2])
+    assert others and not any(other.success for other in others)
+    assert load_agent(out / "agent.pt").updates > 3
+    assert f"policy/arm: {1 + len(others)}" in arm.log.read_text()

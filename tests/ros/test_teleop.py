@@ -82,13 +82,13 @@ def test_a_twist_and_keys_record_episodes_on_the_robot(spawn, node, wait_until, 
         assert (np.diff(episode.obs["stamp/state"]) > 0).all() and episode.meta["device"] == "twist:stick"
 
 
-def test_a_person_takes_over_from_a_policy_and_the_mask_says_when(spawn, node, wait_until, policy, tmp_path):
+def test_a_person_takes_over_from_a_policy_and_the_mask_says_when(spawn, node, wait_until, lift_policy, tmp_path):
     store, robot = tmp_path / "episodes", tmp_path / "robot.yaml"
     robot.write_text(ROBOT.read_text().replace("max_steps: 100", "max_steps: 600"))
     spawn(*CLI, "simulate", "--robot", robot)
     arm = spawn("-m", "drivers.arm_node", "--robot", robot)
     wait_until(lambda: node.count_publishers("current_pose"), 150)
-    deploy = ("deploy", "--robot", robot, "--agent", policy, "--seed", 0, "--out", store, "--teleop", "keyboard")
+    deploy = ("deploy", "--robot", robot, "--agent", lift_policy, "--seed", 0, "--out", store, "--teleop", "keyboard")
     with closing(Typed(*deploy)) as typed:
         at = typed.until(r"CORRECTING.* ([3-9]\d) steps", 120)
         at = typed.until(r"HELD \| taken over in (1[5-9]|[2-9]\d) of", 20, at, keep="r")
