@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -34,6 +35,10 @@ class Interrupted(Protocol):
     @property
     def lagging(self) -> str:
         """Which stream is late, in words."""
+
+    @property
+    def pictures(self) -> Mapping[str, np.ndarray]:
+        """The newest (H, W, 3) uint8 RGB of every camera that a person sees."""
 
     def interrupt(self, reason: str) -> None:
         """End the episode at its next step; "" forgets it."""
@@ -133,10 +138,10 @@ class Corrector:
         while self._beats[0] <= now - 1.0:
             self._beats.popleft()
         share = f"taken over in {self._taken} of {self._steps} steps"
-        age, late, lagging = (0.0, 0, "") if env is None else (env.age, env.late, env.lagging)
-        self._screen.show(
-            Status("correcting", 0, 0, self._steps, self._person.held, len(self._beats), age, late, lagging, share)
-        )
+        status = Status("correcting", 0, 0, self._steps, self._person.held, len(self._beats), message=share)
+        if env is not None:
+            status = replace(status, age=env.age, drops=env.late, lagging=env.lagging, images=env.pictures)
+        self._screen.show(status)
 
 
 class Assisted:
@@ -149,6 +154,7 @@ class Assisted:
         self.aborted, self.age, self.lagging = "", 0.0, ""
         self.ticks, self.late = 0, 0
         self._interrupted, self._recent = "", deque[bool](maxlen=RECENT)  # which ticks were late
+        self._last: Obs = {}
 
     def reset(self, seed: int | None = None) -> Obs:
         """A new episode: nothing moves, and the fingers are open."""
@@ -188,6 +194,11 @@ class Assisted:
     def interrupt(self, reason: str) -> None:
         """See `RealEnv`."""
         self._interrupted = reason
+
+    @property
+    def pictures(self) -> dict[str, np.ndarray]:
+        """Of the last observation, see `RealEnv`."""
+        return {k.removeprefix("image/"): v for k, v in self._last.items() if k.startswith("image/")}
 
     def render(self) -> np.ndarray:
         """The world's picture."""

@@ -12,7 +12,6 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +62,7 @@ class LiveView:
         for name, stream in streams.sensors.items():
             if name != "joint_states" and self._is_new(name, stream):
                 screen.numbers(f"sensors/{name}", stream.last)
-        for name, stream in streams.cameras.items():
+        for name, stream in streams.shown.items():
             if self._is_new(f"camera {name}", stream):
                 screen.picture(f"cameras/{name}", stream.last)
 
@@ -91,7 +90,7 @@ def connect(node: Node, robot: RobotFile, screen: Screen) -> LiveView:
     from diagnostic_msgs.msg import DiagnosticStatus
     from geometry_msgs.msg import PoseStamped
 
-    view = LiveView(screen, RosStreams(node, robot))
+    view = LiveView(screen, RosStreams(node, robot, watched=True))
 
     def take_pose(name: str, message: Any) -> None:
         view.asked[name].add(stamp_of(message.header), pose_of(message)[0])
@@ -110,8 +109,7 @@ def run(robot: RobotFile, screen: Screen, asked: Callable[[], bool]) -> None:
     import rclpy
 
     node = rclpy.create_node("view")
-    cameras = {name: replace(camera, observed=True) for name, camera in robot.cameras.items()}
-    view = connect(node, replace(robot, cameras=cameras), screen)
+    view = connect(node, robot, screen)
     end_spinning = spin_in_thread(node)
     try:
         while not asked():

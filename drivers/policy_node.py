@@ -44,7 +44,8 @@ class PolicyRunner:
         self._play = self._load()
         self._io = rclpy.create_node(f"{NAME}_io")
         self._end_spinning = spin_in_thread(self._io)
-        self.env = RosRobot(self._io, self._robot, ended=self._end.is_set).env(self._aside)
+        watched = self._aside is not None
+        self.env = RosRobot(self._io, self._robot, ended=self._end.is_set, watched=watched).env(self._aside)
 
     def activate(self) -> None:
         """Play, in a thread."""

@@ -46,7 +46,7 @@ class RealEnv:
     `prepare(seed)` brings scene and arm to a start: it resets a simulated world; on a robot it homes the arm and waits
     for the operator. `judge()` says whether the task is solved. `human(executed)` is asked once a step and gives an
     action (A,) in [-1, 1] while a person has the controls, else None; where the device is gone, the episode is over.
-    `source` is whose word the gate takes.
+    `source` is whose word the gate takes. A person sees the cameras `shown`, those of observations where not given.
     """
 
     def __init__(
@@ -61,11 +61,13 @@ class RealEnv:
         source: str = "policy",
         sensors: Mapping[str, Stream[Named]] | None = None,
         cameras: Mapping[str, Stream[np.ndarray]] | None = None,
+        shown: Mapping[str, Stream[np.ndarray]] | None = None,
     ) -> None:
         self.spec, self.robot = robot.spec(), robot
         self._arm, self._clock = arm, clock
         self._prepare, self._judge, self._human, self.source = prepare, judge, human, source
         self._observer = Observer(robot, arm.readings, sensors, cameras)
+        self._shown = self._observer.cameras if shown is None else shown
         self._ticker = Ticker(clock, 1.0 / robot.rate)
         self.gate = self._new_gate()  # of this episode
         self._interrupted = ""
@@ -117,6 +119,11 @@ class RealEnv:
     def lagging(self) -> str:
         """Which stream is on its way to be too old, in words; "": none is."""
         return self._observer.silent(self._clock.now(), LAGS * self.robot.limits.age)
+
+    @property
+    def pictures(self) -> dict[str, np.ndarray]:
+        """The newest (H, W, 3) uint8 RGB of every camera that a person sees."""
+        return {name: stream.last for name, stream in self._shown.items() if len(stream)}
 
     def interrupt(self, reason: str) -> None:
         """End the episode at its next step, from another thread; "" forgets it."""

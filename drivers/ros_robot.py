@@ -130,12 +130,16 @@ class RosArm:
 
 
 class RosStreams:
-    """What a robot's topics say, as streams; it publishes nothing."""
+    """What a robot's topics say, as streams; it publishes nothing.
 
-    def __init__(self, node: Node, robot: RobotFile) -> None:
-        self.node, self.robot, self.listener = node, robot, ArmListener(node, robot)
+    Of the cameras those that policies see; where it is `watched` by a person, all.
+    """
+
+    def __init__(self, node: Node, robot: RobotFile, watched: bool = False) -> None:
+        self.node, self.robot, self.listener, self._watched = node, robot, ArmListener(node, robot), watched
         self.sensors: dict[str, Stream[Named]] = {"joint_states": self.listener.numbers}
-        self.cameras: dict[str, Stream[np.ndarray]] = {}
+        self.cameras: dict[str, Stream[np.ndarray]] = {}  # that policies see
+        self.shown: dict[str, Stream[np.ndarray]] = {}  # that a person sees
         self.success = False  # what a simulated world said last
         self._subscribe()
 
@@ -159,9 +163,11 @@ class RosStreams:
             self.sensors[name] = numbers
             self._listen(JointState, sensor.topic, _numbers_into(numbers), qos_profile_sensor_data)
         for name, camera in self.robot.cameras.items():
-            if camera.observed:
+            if camera.observed or self._watched:
                 pictures: Stream[np.ndarray] = Stream(name, 8, camera.latency)
-                self.cameras[name] = pictures
+                self.shown[name] = pictures
+                if camera.observed:
+                    self.cameras[name] = pictures
                 self._listen(Image, camera.topic, _pictures_into(pictures, self.node), qos_profile_sensor_data)
         self.node.create_subscription(Bool, "world/success", self._take_success, 10)
 
@@ -175,16 +181,17 @@ class RosStreams:
 class RosRobot:
     """A robot that `source` drives; `env` makes the world of it. Somebody spins its node in another thread.
 
-    When `ended()`, an episode that waits for the arm's node is given up.
+    When `ended()`, an episode that waits for the arm's node is given up. `watched`: a person sees all its cameras.
     """
 
     def __init__(
-        self, node: Node, robot: RobotFile, source: str = "policy", ended: Callable[[], bool] = lambda: False
-    ) -> None:
+        self, node: Node, robot: RobotFile, source: str = "policy", ended: Callable[[], bool] = lambda: False,
+        watched: bool = False,
+    ) -> None:  # fmt: skip
         from rcl_interfaces.srv import SetParameters
         from std_srvs.srv import Trigger
 
-        self.node, self.robot, self.streams = node, robot, RosStreams(node, robot)
+        self.node, self.robot, self.streams = node, robot, RosStreams(node, robot, watched)
         self.clock, self.arm = RosClock(node), RosArm(node, robot, self.streams.listener, source, ended)
         self._source = source
         self._reset = node.create_client(Trigger, "world/reset")
@@ -204,7 +211,7 @@ class RosRobot:
 
         env = RealEnv(
             self.robot, self.arm, self.clock, prepare=prepare, judge=judge, human=aside or nobody, source=self._source,
-            sensors=streams.used, cameras=streams.cameras,
+            sensors=streams.used, cameras=streams.cameras, shown=streams.shown,
         )  # fmt: skip
         if aside is not None:
             aside.env = env
@@ -293,7 +300,7 @@ def driven(robot: RobotFile, source: str) -> Iterator[RealEnv]:
 
     node = rclpy.create_node(f"{source}_collect")
     end_spinning = spin_in_thread(node)
-    env = RosRobot(node, robot, source).env()
+    env = RosRobot(node, robot, source, watched=True).env()
     try:
         yield env
     finally:
@@ -313,4 +320,5 @@ def connect(robot: RobotFile, aside: Callable[[], Corrector | None] = lambda: No
     node = rclpy.create_node("practice")
     atexit.register(end_ros, node)
     atexit.register(spin_in_thread(node))  # called before it
-    return RosRobot(node, robot).env(aside())
+    person = aside()
+    return RosRobot(node, robot, watched=person is not None).env(person)

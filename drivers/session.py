@@ -13,7 +13,7 @@ it by itself. What was stored last can still be discarded until the next start.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -84,6 +84,10 @@ class Robot(Env, Protocol):
     @property
     def lagging(self) -> str:
         """Which stream is late, in words."""
+
+    @property
+    def pictures(self) -> Mapping[str, np.ndarray]:
+        """The newest of every camera that a person sees."""
 
     def stay(self) -> Obs:
         """Hold for a period, without a step."""
@@ -281,11 +285,10 @@ class Collector:
         now = self.clock.now()
         while self._beats and self._beats[0] <= now - 1.0:
             self._beats.popleft()
-        images = {k.removeprefix("image/"): v for k, v in self._obs.items() if k.startswith("image/")}
         self.screen.show(
             Status(
                 state or self.session.state, len(self.store), self.wanted.episodes, self._steps, self.person.held,
                 float(len(self._beats)), self.env.age, self.env.late, self.env.lagging,
-                message or self._silent or self.session.message, images,
+                message or self._silent or self.session.message, self.env.pictures,
             )
         )  # fmt: skip

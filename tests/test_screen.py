@@ -35,7 +35,7 @@ def arm(stamp):
 def test_every_reading_is_shown_once_at_most_and_silence_costs_nothing(tmp_path):
     readings, pictures, tracker = Stream("arm", 9), Stream("top", 8), Stream("cube", 9)
     listener = SimpleNamespace(readings=readings)
-    streams = SimpleNamespace(listener=listener, sensors={"cube": tracker}, cameras={"top": pictures}, success=False)
+    streams = SimpleNamespace(listener=listener, sensors={"cube": tracker}, shown={"top": pictures}, success=False)
     screen = ScreenConfig(out=tmp_path / "live.rrd").build("bench")
     view = LiveView(screen, streams)
     view.show()  # nothing came yet

@@ -9,6 +9,7 @@ import pytest
 
 from drivers.assisted import Person
 from drivers.session import MARKS, NEXT, Collector, Session, Wanted
+from drivers.sync import Stream
 from drivers.teleop import EVENTS, DeviceLost, DeviceSilent
 from robot_rl.episodes import EpisodeStore
 from robot_rl.inspect import inspect
@@ -63,6 +64,18 @@ def bench():
     made = Bench()
     made.source = "teleop"
     return made
+
+
+def test_a_person_sees_the_cameras_that_policies_do_not(tmp_path, bench):
+    wrist, picture = Stream("wrist", 2), np.full((4, 6, 3), 7, np.uint8)
+    env, shown = bench.env(source="teleop", shown={"wrist": wrist}), Shown()
+    device = Scripted(bench, [(bench.time + 0.2, "quit")], [])
+    with EpisodeStore.create(tmp_path / "store", env.spec) as store:
+        collector = Collector(env, Person(device, env.spec), shown, store, bench, Wanted(1, 0.0))
+        collector._show()
+        wrist.add(bench.time - 9.0, picture)  # however old: nobody acts on it
+        collector.run()
+    assert not shown[0].images and (shown[-1].images["wrist"] == picture).all() and not shown[-1].lagging
 
 
 def test_nothing_moves_before_start_and_recording_begins_with_the_first_motion(tmp_path, bench):

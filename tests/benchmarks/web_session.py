@@ -1,6 +1,6 @@
 """The whole path through the web page, in a real browser: episodes on the MuJoCo arm over ROS 2, and a policy of them.
 
-    python tests/benchmarks/web_session.py --out FOLDER [--robot launch/params/sim_panda_lift.yaml] [--age 0.8]
+    python tests/benchmarks/web_session.py --out FOLDER [--robot launch/params/sim_panda_lift_cameras.yaml] [--age 0.8]
 
 `robot-rl simulate`, the arm's node and `robot-rl collect --device web` are processes of their own; Chromium (Debian's
 chromium and chromium-driver) opens the page as a phone, holds the dead-man, drags the pads, works the fingers and marks
@@ -17,14 +17,18 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from robot_rl.episodes import EpisodeStore
-from tests.browser import PHONE, Browser, open_browser
-
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from drivers.robot_file import load  # noqa: E402
+from robot_rl.episodes import EpisodeStore  # noqa: E402
+from tests.browser import DESKTOP, PHONE, Browser, open_browser  # noqa: E402
+
 CLI = ("-m", "robot_rl.cli")
 MARKS = ("success", "failure", "success")
 DRIVES = (
@@ -131,13 +135,19 @@ def episode(browser: Browser, number: int, shot: Path | None) -> int:
     return anew
 
 
-def drive_all(url: str, out: Path) -> None:
-    """All episodes through the page at `url`."""
+def drive_all(url: str, out: Path, cameras: list[str]) -> None:
+    """All episodes through the page at `url`, once it shows the pictures of all `cameras`."""
     with open_browser() as browser:
         browser.resize(PHONE)
         browser.open(url)
         browser.until(lambda: browser.role == "driver" and browser.text("state") == "WAITING", "the page", 60)
         browser.until(lambda: fresh(browser), "no reading of the arm came", 400)
+        for camera in cameras:
+            browser.until(partial(browser.shows_picture, camera), f"no picture of '{camera}'", 60)
+        browser.resize(DESKTOP)
+        time.sleep(0.5)
+        browser.screenshot(out / "desktop.png")
+        browser.resize(PHONE)
         for number, mark in enumerate(MARKS):
             anew = episode(browser, number, out / "phone.png" if number == 0 else None)
             print(f"episode {number}: {mark}, pressed anew {anew} times; the page says: {browser.text('message')}")
@@ -162,8 +172,8 @@ def main() -> None:
     """Everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--robot", type=Path, default=ROOT / "launch/params/sim_panda_lift.yaml")
-    parser.add_argument("--age", type=float, default=0.8)
+    parser.add_argument("--robot", type=Path, default=ROOT / "launch/params/sim_panda_lift_cameras.yaml")
+    parser.add_argument("--age", type=float, default=0.2)
     given = parser.parse_args()
     out, store, robot = given.out.resolve(), given.out.resolve() / "demos", given.out.resolve() / "robot.yaml"
     out.mkdir(parents=True)
@@ -175,7 +185,7 @@ def main() -> None:
         processes.start("arm", "-m", "drivers.arm_node", "--robot", robot)
         told = ("--device", "web:0", "--episodes", len(MARKS), "--max-steps", 1200, "--keep-failures")
         log = processes.start("collect", *CLI, "collect", "--out", store, "--robot", robot, *told)
-        drive_all(until_said(log, r"open (http\S+)", 400)[1], out)
+        drive_all(until_said(log, r"open (http\S+)", 400)[1], out, list(load(robot).cameras))
         print("collect ended with", processes.wait(60))
     finally:
         processes.end()
