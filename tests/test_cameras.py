@@ -34,7 +34,8 @@ def wait_until(predicate, timeout=5.0):
 class SoftRealSense:
     """A software device with one colour stream at 30 Hz, and a hand to show it pictures."""
 
-    def __init__(self, serial):
+    def __init__(self, serial, height=HEIGHT, width=WIDTH):
+        self._height, self._width = height, width
         self.rs = pytest.importorskip("pyrealsense2")
         self.device, self.serial = self.rs.software_device(), serial
         self.device.register_info(self.rs.camera_info.serial_number, serial)
@@ -45,12 +46,12 @@ class SoftRealSense:
     def _stream(self):
         stream = self.rs.video_stream()
         stream.type, stream.fmt = self.rs.stream.color, self.rs.format.rgb8
-        stream.width, stream.height, stream.fps, stream.bpp = WIDTH, HEIGHT, 30, 3
+        stream.width, stream.height, stream.fps, stream.bpp = self._width, self._height, 30, 3
         return stream
 
     def show(self, image, number, milliseconds, domain="global_time"):
         frame = self.rs.software_video_frame()
-        frame.pixels, frame.stride, frame.bpp = image, 3 * WIDTH, 3
+        frame.pixels, frame.stride, frame.bpp = image, 3 * self._width, 3
         frame.timestamp, frame.domain = milliseconds, getattr(self.rs.timestamp_domain, domain)
         frame.frame_number, frame.profile = number, self._profile.as_video_stream_profile()
         self._sensor.on_video_frame(frame)
