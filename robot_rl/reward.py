@@ -25,6 +25,11 @@ from robot_rl.runs import Run, atomically
 from robot_rl.statistics import wilson
 from robot_rl.types import Episode, RobotRLError, Spec
 
+NO_FAILURE = (
+    "no episode here has failed: a policy that practises will show pictures of other kinds, and learn which of them "
+    "pass for success. Collect with --keep-failures, or give episodes that failed as --negatives."
+)
+
 
 class ClassifierConfig(Protocol):
     """A config that builds a trainable classifier."""
@@ -78,7 +83,9 @@ def train(
         model.eval().requires_grad_(False)
         chosen, test = ([_Scored(model, e, config) for e in part] for part in parts[1:])
         model.threshold = threshold(chosen, config.false_alarms)
-        result = {"threshold": model.threshold, "loss": losses, "chosen_on": _judged(chosen, model.threshold)}
+        failed = sum(not episode.success for episode in episodes)
+        result = {"threshold": model.threshold, "loss": losses, "failed_episodes": failed}
+        result["chosen_on"] = _judged(chosen, model.threshold)
         result["test"] = _judged(test, model.threshold)
         save(model, run.path / "reward.pt")
         atomically(run.path / "reward.json", lambda part: part.write_text(json.dumps(result, indent=1) + "\n"))
@@ -196,14 +203,14 @@ def _judged(scored: Sequence[Any], at: float) -> dict[str, Any]:
 
 
 def in_words(result: dict[str, Any]) -> str:
-    """What the test says, in one line."""
-    t = result["test"]
+    """What the test says, and what it cannot say."""
+    t, blind = result["test"], "" if result["failed_episodes"] else f"\nWARNING  {NO_FAILURE}"
     if not t["claims"]:
-        return f"at the threshold {result['threshold']:.3f} success is never claimed in {t['episodes']} test episodes"
+        return f"threshold {result['threshold']:.3f}: no success is claimed in {t['episodes']} test episodes{blind}"
     low, high = t["precision_interval"]
     return (
         f"threshold {result['threshold']:.3f}: of {t['claims']} claims of success in {t['episodes']} test episodes "
         f"{t['true_claims']} are true (precision {100 * t['precision']:.0f} %, 95 % interval {100 * low:.0f}-"
         f"{100 * high:.0f}); {t['true_claims']} of {t['successes']} successes are seen; "
-        f"{t['false_rows']} of {t['negative_rows']} other pictures are taken for one"
+        f"{t['false_rows']} of {t['negative_rows']} other pictures are taken for one{blind}"
     )

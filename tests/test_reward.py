@@ -20,7 +20,7 @@ from policies.vision import VisionConfig
 from robot_rl.collect import collect
 from robot_rl.episodes import EpisodeStore
 from robot_rl.judged import Judged
-from robot_rl.reward import RewardConfig, labels, split, threshold, train
+from robot_rl.reward import RewardConfig, in_words, labels, split, threshold, train
 from robot_rl.rollout import rollout
 from robot_rl.types import RobotRLError
 from sim.toy import ToyEnv, ToyOperator
@@ -79,6 +79,13 @@ def test_it_sees_success_and_says_how_sure_that_is(trained):
     assert test["recall"] > 0.6 and test["precision"] > 0.6, result
     assert low <= test["precision"] <= high and json.loads((out / "reward.json").read_text())["test"]["claims"]
     assert result["chosen_on"]["claims"] - result["chosen_on"]["true_claims"] <= 0.1 * result["chosen_on"]["episodes"]
+
+
+def test_who_has_seen_no_failure_is_told_what_that_leads_to(trained, store):
+    _, result = trained
+    assert result["failed_episodes"] == sum(not episode.success for episode in EpisodeStore.open(store)) == 0
+    assert "--keep-failures" in in_words(result)
+    assert "WARNING" not in in_words({**result, "failed_episodes": 1})
 
 
 def test_saved_and_loaded_it_judges_the_same_and_guards_object(trained, store, tmp_path):
