@@ -183,16 +183,6 @@ def test_it_learns_in_the_toy_world(name, toy_demos, toy_policy, tmp_path):
     assert before <= 65 and after >= before + gain, (before, after)
 
 
-def test_the_box_of_expos_edits_opens_step_by_step(policy):
-    agent = replace(AGENTS["expo"], scale=0.2, critic_only=40, ramp=100).build(policy)
-    for updates, share in ((0, 0.0), (40, 0.0), (65, 0.25), (140, 1.0), (900, 1.0)):
-        agent.updates = updates
-        chunk, draws = torch.zeros(200, 8), 9.0 * torch.randn(200, 2)
-        edits = agent._edited(torch.randn(200, 4), chunk, draws)[0]
-        assert edits.abs().max().item() == pytest.approx(0.2 * share, rel=1e-3)
-        assert (edits.view(200, 4, 2) == edits.view(200, 4, 2)[:, :1]).all()
-
-
 def test_what_corrections_trained_is_a_base_like_any_other(policy, toy_policy, tmp_path):
     """A residual of zero on it is it; it is no longer the base from which it began."""
     agent = AGENTS["corrections"].build(policy)

@@ -177,14 +177,6 @@ def scales(config: Any, channels: Sequence[Channel]) -> Tensor:
     return torch.tensor([config.gripper_scale if "gripper" in c.name else config.scale for c in channels])
 
 
-def opened(updates: int, ramp: int) -> float:
-    """Share of an actor's box that is open after so many `updates` of it: grows from 0 to 1 over `ramp`; 0: all of it.
-
-    What is learned from little data can then do little harm (Policy Decorator, ICLR 2025).
-    """
-    return min(max(updates / ramp, 0.0), 1.0) if ramp else 1.0
-
-
 def require(config: Any, **least: float) -> None:
     """Raise unless each named field of a config is at least so much, and its `demo_share` a share."""
     for name, bound in least.items():

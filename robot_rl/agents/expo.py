@@ -10,7 +10,7 @@ What differs from the paper: the base imitates demonstrations, a human's steps a
 too; an edit is one offset for all actions of a chunk, as noise drawn anew for each averages out; the candidates of the
 backup are drawn from the base once, when an episode is stored, and edited anew at each gradient step, as the base
 changes slowly and sampling it is what costs; the discount counts control steps; targets are clipped to [0, 1];
-time-outs bootstrap; the edits' box opens over the first steps of the edit policy (`ramp`).
+time-outs bootstrap.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from robot_rl.agents.engine import (
     follow,
     generator,
     learned,
-    opened,
     require,
     restore,
     scales,
@@ -68,9 +67,6 @@ class ExpoConfig:
     """share of demonstrations in each batch"""
     critic_only: int = 2000
     """gradient steps of the critic before edit policy and choice begin; until then the base acts alone"""
-    ramp: int = 2000
-    """gradient steps after those in which the edits' box grows from nothing to its scale: the critic has seen no edit
-    yet, and would choose them for its own errors"""
     actor_every: int = 4
     """critic steps to one step of the edit policy and one of the base's imitation"""
     learning_rate: float = 3e-4
@@ -95,7 +91,7 @@ class Expo:
     """Implements `Agent`. Until its critic-only phase is over it acts as the base, bit for bit."""
 
     def __init__(self, policy: Policy, config: ExpoConfig) -> None:
-        require(config, heads=2, candidates=1, batch=1, ramp=0, actor_every=1)
+        require(config, heads=2, candidates=1, batch=1, actor_every=1)
         if min(config.scale, config.gripper_scale, config.temperature) <= 0:
             raise RobotRLError(f"expo needs scales and a temperature above 0: {config}")
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
@@ -207,7 +203,6 @@ class Expo:
     def _edited(self, state: Tensor, chunk: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         """Chunks (B, h * A) in the box, their gradients straight through its walls; log densities (B,) of the edits."""
         edit, log_density = self.edit(torch.cat([state, chunk], -1), draws)
-        edit = edit * opened(self.updates - self.config.critic_only, self.config.ramp)
         full = chunk + edit.repeat(1, self.config.execute)
         return full + (full.clamp(-1.0, 1.0) - full).detach(), log_density
 

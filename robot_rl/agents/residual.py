@@ -40,7 +40,6 @@ from robot_rl.agents.engine import (
     generator,
     layer_norm_mlp,
     learned,
-    opened,
     require,
     restore,
     scales,
@@ -295,7 +294,8 @@ class Residual:
 
     def _residual(self, state: Tensor, base: Tensor) -> Tensor:
         """(B, span * A): the actor's offset, on each action that is judged together."""
-        share = opened(self.updates - self.config.critic_only, self.config.ramp)
+        past = self.updates - self.config.critic_only
+        share = min(max(past / self.config.ramp, 0.0), 1.0) if self.config.ramp else 1.0
         offset = share * self._scale * torch.tanh(self.actor(torch.cat([state, base], -1)))
         return offset.repeat(1, self._span)
 
