@@ -13,13 +13,13 @@ it by itself. What was stored last can still be discarded until the next start.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
-from drivers.assisted import Person
+from drivers.assisted import Interrupted, Person
 from drivers.observer import Clock
 from drivers.take import Mark, marked
 from drivers.teleop import DeviceLost, DeviceSilent, Event, Screen, State, Status
@@ -70,24 +70,11 @@ class Session:
         self.state, self.message = "judging", f"{why}: success, failure or discard?"
 
 
-class Robot(Env, Protocol):
+class Robot(Env, Interrupted, Protocol):
     """What a person can demonstrate on: `RealEnv` or `Assisted`."""
 
     aborted: str
     executed: np.ndarray
-    late: int
-
-    @property
-    def age(self) -> float:
-        """Of an observation of now [s]."""
-
-    @property
-    def lagging(self) -> str:
-        """Which stream is late, in words."""
-
-    @property
-    def pictures(self) -> Mapping[str, np.ndarray]:
-        """The newest of every camera that a person sees."""
 
     def stay(self) -> Obs:
         """Hold for a period, without a step."""

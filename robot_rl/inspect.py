@@ -134,8 +134,8 @@ def _oddities(kind: str, channel: Channel, column: np.ndarray) -> list[str]:
             f"readings, by up to {beyond.max():.3g} {channel.unit}"
         )
     saturated = np.mean(np.abs(column) >= SATURATED)
-    goes = kind == "action" and not name.endswith("gripper")  # fingers are told to be open or closed
-    if goes and saturated >= SATURATED_SHARE and column.min() != column.max():
+    moves = kind == "action" and not name.endswith("gripper")  # fingers are told to be open or closed
+    if moves and saturated >= SATURATED_SHARE and column.min() != column.max():
         found.append(f"{name} is at the end of its range in {saturated:.1%} of the steps: widen its range or slow down")
     return found
 

@@ -10,9 +10,33 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
+
+from robot_rl.checkpoints import load_agent
+from robot_rl.episodes import EpisodeStore
+from robot_rl.types import Episode
+
 ROOT = Path(__file__).parents[1]
+
+
+def help_once(*refine: object) -> Episode:
+    """`refine` with a person at the keyboard, who lifts the hand in its first episode and says success; returns it."""
+    with closing(Typed(*refine, "--teleop", "keyboard", "agent:corrections", "--agent.batch", 8)) as typed:
+        at = typed.until(r"CORRECTING.* ([5-9]|1\d) steps", 120)
+        typed.until(r"HELD \| taken over in (1[2-9]|2\d) of", 20, at, keep="r")
+        typed.press("y")
+        assert typed.wait(120) == 0, typed.shown
+    out = Path(str(refine[refine.index("--out") + 1]))
+    first, *others = EpisodeStore.open(out / "episodes")
+    mine = np.flatnonzero(first.intervened)
+    assert first.success and first.terminated and mine[0] >= 4 and len(mine) >= 12
+    assert np.median(first.action[mine, 2]) > 0.1 > np.median(first.action[: mine[0], 2])
+    assert others and not any(other.success for other in others)
+    assert load_agent(out / "agent.pt").updates > 3
+    return first
 
 
 class Typed:

@@ -14,13 +14,12 @@ import pytest
 from policies import checkpoint
 from policies.flow import FlowConfig
 from policies.mlp import MlpConfig
-from robot_rl.checkpoints import load_agent
 from robot_rl.collect import collect
 from robot_rl.episodes import EpisodeStore
 from robot_rl.pretrain import PretrainConfig, pretrain
 from sim.robosuite_env import RobosuiteConfig
 from sim.worlds import operator_for
-from tests.terminal import ROOT, Typed
+from tests.terminal import ROOT, Typed, help_once
 
 
 def test_three_episodes_by_keyboard_load_and_train(tmp_path):
@@ -57,23 +56,13 @@ def test_a_person_helps_while_a_policy_practises_and_the_refiner_learns_from_it(
     spec = checkpoint.load(lift_policy).spec
     demos = collect(tmp_path / "demos", spec, world.build, partial(operator_for, spec, 1.0), episodes=1)
     words = ("--steps", 100, "--base-steps", 20, "--first-updates", 3, "--utd", 0.2, "--hopeless", 0, "--evaluate", 0)
-    refine = ("refine", "--out", out, "--policy", lift_policy, "--demos", demos, "--teleop", "keyboard", *words)
-    with closing(Typed(*refine, "agent:corrections", "--agent.batch", 8)) as typed:
-        at = typed.until(r"CORRECTING.* ([5-9]|1\d) steps", 90)
-        at = typed.until(r"HELD \| taken over in (1[2-9]|2\d) of", 20, at, keep="r")
-        typed.press("y")
-        assert typed.wait(120) == 0, typed.shown
-    first, *others = EpisodeStore.open(out / "episodes")
-    mine = np.flatnonzero(first.intervened)
-    assert first.success and first.terminated and mine[0] >= 4 and len(mine) >= 12
-    assert np.median(first.action[mine, 2]) > 0.1 > np.median(first.action[: mine[0], 2])
-    assert others and not any(other.success for other in others)
-    late = [other.intervened[8:].any() for other in others]  # a key counts for 0.25 s
+    first = help_once("refine", "--out", out, "--policy", lift_policy, "--demos", demos, *words)
+    episodes = list(EpisodeStore.open(out / "episodes"))
+    late = [other.intervened[8:].any() for other in episodes[1:]]  # a key counts for 0.25 s
     assert not any(late)
     rows = [row for row in map(json.loads, (out / "metrics.jsonl").read_text().splitlines()) if "length" in row]
-    assert [row["intervened"] for row in rows] == [episode.intervened.sum() for episode in (first, *others)]
-    assert rows[0]["intervention_rate"] == pytest.approx(len(mine) / len(first))
-    assert load_agent(out / "agent.pt").updates > 3
+    assert [row["intervened"] for row in rows] == [episode.intervened.sum() for episode in episodes]
+    assert rows[0]["intervention_rate"] == pytest.approx(first.intervened.mean())
 
 
 def test_a_session_killed_at_random_moments_loses_no_stored_episode(tmp_path):
