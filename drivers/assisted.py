@@ -38,7 +38,7 @@ class Interrupted(Protocol):
 
     @property
     def pictures(self) -> Mapping[str, np.ndarray]:
-        """The newest (H, W, 3) uint8 RGB of every camera that a person sees."""
+        """The newest picture (see `CameraSpec`) of every camera that a person sees."""
 
     def interrupt(self, reason: str) -> None:
         """End the episode at its next step; "" forgets it."""

@@ -101,7 +101,7 @@ def open_camera(name: str, file: CameraFile) -> LiveCamera:
     kind, _, where = file.device.partition(":")
     mode = file.height, file.width, file.rate
     if kind == "realsense":
-        return RealSenseCamera(where, *mode)
+        return RealSenseCamera(where, *mode, depth=file.depth)
     if kind == "opencv":
         return OpencvCamera(where, *mode)
     hint = {

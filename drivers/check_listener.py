@@ -17,7 +17,7 @@ from drivers.health import HealthLimits, Level, StreamHealth, camera_limits
 from drivers.messages import frame_of, pose_of, stamp_of
 from drivers.node_process import LOOK, end_ros, room_for_pictures, start_ros
 from drivers.robot_file import CameraFile, RobotFile
-from robot_rl.types import RobotRLError
+from robot_rl.types import CameraSpec, RobotRLError
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -218,14 +218,19 @@ def _take_numbers(heard: Heard, message: Any) -> None:
 def _take_picture(camera: CameraFile) -> Callable[[Heard, Any], np.ndarray]:
     def take(_heard: Heard, message: Any) -> np.ndarray:
         image = frame_of(message).image
-        if image.shape[:2] != (camera.height, camera.width):
+        said = CameraSpec("", camera.height, camera.width, depth=camera.depth)
+        if image.shape != said.shape or image.dtype != said.dtype:
             raise RobotRLError(
-                f"pictures of {image.shape[1]} x {image.shape[0]}, and the robot's file says {camera.width} x "
-                f"{camera.height}: change one of them"
+                f"pictures of {_kind_of(*image.shape)}, and the robot's file says {_kind_of(*said.shape)}: change one "
+                "of them"
             )
         return image
 
     return take
+
+
+def _kind_of(height: int, width: int, channels: int) -> str:
+    return f"{width} x {height}, {'colour' if channels == 3 else 'depth'}"
 
 
 def _endpoint(info: Any) -> Endpoint:

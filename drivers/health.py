@@ -68,7 +68,7 @@ def joint_limits(rate: float) -> HealthLimits:
 
 
 def digest(image: np.ndarray) -> int:
-    """Of a picture (H, W, 3) uint8: another number for another picture, and noise makes each of a real camera's so."""
+    """Of a picture (H, W, C): another number for another picture, and noise makes each of a real camera's so."""
     return zlib.crc32(_some_of(image).tobytes())
 
 
@@ -110,7 +110,7 @@ class StreamHealth:
         return now - self._stamp
 
     def add(self, stamp: float, steady: float, *, number: int | None = None, image: np.ndarray | None = None) -> None:
-        """A reading of the moment `stamp` [s] arrived at `steady`; `image` (H, W, 3) uint8 is looked at, not kept."""
+        """A reading of the moment `stamp` [s] arrived at `steady`; `image` (H, W, C) is looked at, not kept."""
         if stamp > self._stamp or not self._arrivals:
             self._stamp_moved = steady
         self._stamp = stamp

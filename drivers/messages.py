@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from robot_rl.depth import millimetres
 from robot_rl.types import Frame, RobotRLError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from std_msgs.msg import Header
 
 LAST_SECOND = 2**31  # builtin_interfaces/Time counts seconds in an int32
-READABLE = ("rgb8", "bgr8")
+READABLE = {"rgb8": 3, "bgr8": 3, "16UC1": 2, "32FC1": 4}  # bytes of a pixel
 
 
 def stamp_of(header: Header) -> float:
@@ -35,34 +36,42 @@ def stamp_msg(seconds: float) -> Time:
 
 
 def image_msg(frame: Frame, frame_id: str) -> Image:
-    """The picture as sensor_msgs/Image, rgb8, stamped with the moment it was taken."""
+    """The picture as sensor_msgs/Image, rgb8 or, of depth, 16UC1 [mm], stamped with the moment it was taken."""
     from sensor_msgs.msg import Image
 
     height, width, _ = frame.image.shape
-    message = Image(height=height, width=width, encoding="rgb8", step=3 * width)
+    encoding = "16UC1" if frame.image.dtype == np.uint16 else "rgb8"
+    message = Image(height=height, width=width, encoding=encoding, step=READABLE[encoding] * width)
     message.header.stamp = stamp_msg(frame.stamp)
     message.header.frame_id = frame_id
     # Where ROS checks fields, only an array('B') is taken as it is; bytes are checked one by one, 90 ms for 640 x 480.
     message.data = array("B")
-    message.data.frombytes(np.ascontiguousarray(frame.image).data)
+    message.data.frombytes(np.ascontiguousarray(frame.image).data.cast("B"))
     return message
 
 
 def frame_of(message: Image) -> Frame:
-    """The picture (H, W, 3) RGB of an rgb8 or bgr8 message; its number is 0, as ROS 2 messages carry no count."""
+    """The picture (H, W, 3) uint8 RGB of rgb8 or bgr8, or depth (H, W, 1) uint16 [mm] of 16UC1 [mm] or 32FC1 [m].
+
+    Its number is 0, as ROS 2 messages carry no count.
+    """
     height, width, step = message.height, message.width, message.step
     if message.encoding not in READABLE:
         raise RobotRLError(
             f"pictures in '{message.encoding}' are not read: let the camera's node publish {' or '.join(READABLE)}"
         )
-    if step < 3 * width or len(message.data) != step * height:
+    row = READABLE[message.encoding] * width  # bytes
+    if step < row or len(message.data) != step * height:
         raise RobotRLError(
             f"a picture says {height} rows of {step} bytes for {width} pixels, and has {len(message.data)} bytes in all"
         )
-    rows = np.frombuffer(message.data, np.uint8).reshape(height, step)
-    image = rows[:, : 3 * width].reshape(height, width, 3)
-    if message.encoding == "bgr8":
-        image = image[..., ::-1]
+    rows = np.ascontiguousarray(np.frombuffer(message.data, np.uint8).reshape(height, step)[:, :row])
+    if message.encoding in ("16UC1", "32FC1"):
+        kind = np.dtype(np.uint16 if message.encoding == "16UC1" else np.float32)
+        numbers = rows.view(kind.newbyteorder(">" if message.is_bigendian else "<"))
+        image = millimetres(numbers) if kind == np.float32 else numbers.astype(np.uint16)[..., None]
+    else:
+        image = rows.reshape(height, width, 3)[..., :: -1 if message.encoding == "bgr8" else 1]
     return Frame(stamp_of(message.header), np.ascontiguousarray(image), 0)
 
 

@@ -82,9 +82,9 @@ class Observer:
             raise RobotRLError(f"the state's {', '.join(bad)} is no finite number")
         for camera in self.spec.cameras:
             stamp, image = self.cameras[camera.name].nearest(moment)
-            if image.shape != (camera.height, camera.width, 3):
-                wanted = f"the robot's file says {camera.height} x {camera.width}"
-                raise RobotRLError(f"the pictures of '{camera.name}' are {image.shape}, {wanted}")
+            if image.shape != camera.shape or image.dtype != camera.dtype:
+                wanted = f"the robot's file says {camera.shape} {camera.dtype}"
+                raise RobotRLError(f"the pictures of '{camera.name}' are {image.shape} {image.dtype}, {wanted}")
             obs[f"image/{camera.name}"], obs[f"stamp/image/{camera.name}"] = image, np.array(stamp, np.float64)
         return obs
 

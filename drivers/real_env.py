@@ -19,6 +19,7 @@ from drivers.robot_file import RobotFile
 from drivers.sync import Stream
 from drivers.teleop import DeviceLost, Human, nobody
 from robot_rl import control
+from robot_rl.depth import visible
 from robot_rl.types import ArmState, Obs, RobotRLError, Step, Target
 
 LAGS = 0.5  # of the age at which the arm is stopped
@@ -122,7 +123,7 @@ class RealEnv:
 
     @property
     def pictures(self) -> dict[str, np.ndarray]:
-        """The newest (H, W, 3) uint8 RGB of every camera that a person sees."""
+        """The newest picture (see `CameraSpec`) of every camera that a person sees."""
         return {name: stream.last for name, stream in self._shown.items() if len(stream)}
 
     def interrupt(self, reason: str) -> None:
@@ -133,7 +134,7 @@ class RealEnv:
         """The newest picture of the first camera."""
         if not self._observer.cameras:
             raise RobotRLError("this robot has no camera to look through")
-        return next(iter(self._observer.cameras.values())).last
+        return visible(next(iter(self._observer.cameras.values())).last)
 
     def close(self) -> None:
         """Hold the arm."""

@@ -1,4 +1,4 @@
-"""RealSense cameras: their colour stream, through pyrealsense2."""
+"""RealSense cameras: their colour or their depth stream, through pyrealsense2."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from drivers.camera import BACK_OFF, LiveCamera
+from robot_rl.depth import millimetres
 from robot_rl.types import Frame, RobotRLError
 
 SILENCE = 3.0  # a camera that streams and shows nothing for so long is lost [s]; the first picture may take two
@@ -18,7 +19,7 @@ PATIENCE = 0.1  # one wait for a picture [s]
 
 
 class RealSenseCamera(LiveCamera):
-    """The camera of that serial number, or the only one where it is "".
+    """The camera of that serial number, or the only one where it is ""; its colours, or its `depth`.
 
     Stamped with the moment of exposure on the system's clock [s], where the camera keeps that time (`global_time`),
     else with that of arrival. `devices` lists what is plugged in, as pyrealsense2 devices.
@@ -32,10 +33,11 @@ class RealSenseCamera(LiveCamera):
         rate: float,
         devices: Callable[[], Iterable[Any]] | None = None,
         back_off: tuple[float, float] = BACK_OFF,
+        depth: bool = False,
     ) -> None:
         self._rs = _library()
         self._devices = devices or (lambda: self._rs.context().query_devices())
-        self._mode = height, width, rate
+        self._mode = height, width, rate, depth
         self.serial = serial
         super().__init__(self._open, back_off)
 
@@ -51,9 +53,10 @@ class RealSenseCamera(LiveCamera):
 class _Stream:
     """One camera's sensor that is streaming into a queue of one picture, the newest."""
 
-    def __init__(self, rs: ModuleType, device: Any, height: int, width: int, rate: float) -> None:
+    def __init__(self, rs: ModuleType, device: Any, height: int, width: int, rate: float, depth: bool) -> None:
         self._rs, self._name = rs, f"RealSense {_serial_of(rs, device)}"
         self._device = device  # the sensor lives no longer than its device
+        self._depth = depth
         self._sensor, profile = self._find(height, width, rate)
         self._queue = rs.frame_queue(1)
         if self._sensor.supports(rs.option.global_time_enabled):
@@ -69,7 +72,7 @@ class _Stream:
             arrival = time.time()
             if came:
                 self._last = time.monotonic()
-                return Frame(self._stamp(frame, arrival), np.array(frame.get_data()), frame.get_frame_number())
+                return Frame(self._stamp(frame, arrival), self._image(frame), frame.get_frame_number())
         except RuntimeError as error:
             raise RobotRLError(f"{self._name} is lost: {error}") from error
         if time.monotonic() - self._last > SILENCE:
@@ -82,16 +85,23 @@ class _Stream:
             with suppress(RuntimeError):
                 end()
 
+    def _image(self, frame: Any) -> np.ndarray:
+        """A copy: the library uses the frame's memory again."""
+        if not self._depth:
+            return np.array(frame.get_data())
+        return millimetres(np.asarray(frame.get_data()) * frame.as_depth_frame().get_units())
+
     def _stamp(self, frame: Any, arrival: float) -> float:
         """Of hardware_clock only the camera knows the zero."""
         on_its_own = frame.get_frame_timestamp_domain() == self._rs.timestamp_domain.hardware_clock
         return arrival if on_its_own else frame.get_timestamp() / 1000
 
     def _find(self, height: int, width: int, rate: float) -> tuple[Any, Any]:
-        offered = set()
+        offered, kind = set(), "depth" if self._depth else "color"
+        stream, form = getattr(self._rs.stream, kind), self._rs.format.z16 if self._depth else self._rs.format.rgb8
         for sensor in self._device.query_sensors():
             for profile in sensor.get_stream_profiles():
-                if profile.stream_type() != self._rs.stream.color or profile.format() != self._rs.format.rgb8:
+                if profile.stream_type() != stream or profile.format() != form:
                     continue
                 video = profile.as_video_stream_profile()
                 mode = (video.width(), video.height(), video.fps())
@@ -100,7 +110,7 @@ class _Stream:
                 offered.add(mode)
         modes = ", ".join(f"{w}x{h} at {fps}" for w, h, fps in sorted(offered)) or "none"
         raise RobotRLError(
-            f"{self._name} has no colour stream of {width}x{height} at {rate:g} Hz. It has: {modes}; "
+            f"{self._name} has no {kind} stream of {width}x{height} at {rate:g} Hz. It has: {modes}; "
             "on a USB 2 port or cable there are fewer"
         )
 

@@ -65,6 +65,9 @@ class CameraFile:
     latency: float = 0.0
     shadows: bool = True
     """of a simulated one"""
+    depth: bool = False
+    """its pictures are distances, 16UC1 [mm] or 32FC1 [m] on the topic; those of a device are not aligned to its
+    colours"""
     observed: bool = True
     """policies see it; else it is only recorded"""
 
@@ -179,7 +182,9 @@ class RobotFile:
             tuple(channel for group in self.state for channel in self._channels(group)),
             (*moves, *turns, Channel("gripper", "1", -1.0, 1.0)),
             tuple(
-                CameraSpec(name, c.height, c.width, c.shadows) for name, c in sorted(self.cameras.items()) if c.observed
+                CameraSpec(name, c.height, c.width, c.shadows, c.depth)
+                for name, c in sorted(self.cameras.items())
+                if c.observed
             ),
             self.rate,
             self.max_steps,
@@ -277,6 +282,8 @@ class RobotFile:
                 wrong.append(f"the camera '{name}' needs a name of letters, digits and _")
             if camera.device and not camera.device.startswith(DEVICES):
                 wrong.append(f"the camera '{name}' has the device '{camera.device}': none of {', '.join(DEVICES)}")
+            if camera.depth and camera.device.startswith("opencv:"):
+                wrong.append(f"the camera '{name}' is opened by OpenCV, which gives no depth: leave `depth` out")
         return wrong
 
 

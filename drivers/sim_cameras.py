@@ -34,7 +34,7 @@ class View(Protocol):
     """Renders a simulated world; see `RobotView` in sim/robot_world.py."""
 
     def show(self, look: np.ndarray) -> None: ...  # noqa: D102
-    def image(self, camera: str, height: int) -> np.ndarray: ...  # noqa: D102
+    def image(self, camera: str, height: int, depth: bool = False) -> np.ndarray: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102
 
 
@@ -134,7 +134,7 @@ class _Film:
         self._due, self._stamp = max(self._due + 1.0 / self._camera.rate, now), stamp
         self._number += 1
         view.show(look)
-        image = view.image(self._camera.device.partition(":")[2], self._camera.height)
+        image = view.image(self._camera.device.partition(":")[2], self._camera.height, self._camera.depth)
         self._publisher.publish(image_msg(Frame(stamp, image, self._number), self._name))
 
 

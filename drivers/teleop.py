@@ -81,7 +81,7 @@ class Status:
     message: str = ""
     """what was done last, or what is wanted of the person"""
     images: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """the newest picture (H, W, 3) uint8 RGB of each camera by its name; empty where there is none"""
+    """the newest picture (see `CameraSpec`) of each camera by its name; empty where there is none"""
 
 
 Human = Callable[[np.ndarray], np.ndarray | None]  # from what was executed last (A,) to what is wanted now

@@ -32,6 +32,7 @@ from drivers.web_hand import (
     PictureMessage,
     parse,
 )
+from robot_rl.depth import visible
 from robot_rl.types import RobotRLError
 
 if TYPE_CHECKING:
@@ -244,9 +245,10 @@ def _picture(number: int, name: str, jpeg: bytes) -> bytes:
 
 
 def _jpeg(image: np.ndarray) -> bytes:
-    """Of (H, W, 3) uint8 RGB, not wider than `WIDTH`."""
+    """Of a picture (see `CameraSpec`), not wider than `WIDTH`."""
     import cv2
 
+    image = visible(image)
     height, width = image.shape[:2]
     if width > WIDTH:
         image = cv2.resize(image, (WIDTH, round(height * WIDTH / width)), interpolation=cv2.INTER_AREA)

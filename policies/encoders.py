@@ -1,6 +1,7 @@
 """Small encoders of pictures: convolutions with a spatial softmax, and a shallow vision transformer.
 
-An encoder maps pictures (N, 3, H, W), normalised, to `features` numbers each. ResNet-18 has a file of its own.
+An encoder maps pictures (N, C, H, W), normalised, three channels of colour or one of depth, to `features` numbers each.
+ResNet-18 has a file of its own.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ class ConvConfig:
     features: int = 64
     """numbers that come out"""
 
-    def build(self, height: int, width: int) -> nn.Module:
-        """The encoder of pictures of that size."""
+    def build(self, height: int, width: int, inlet: int = 3) -> nn.Module:
+        """The encoder of pictures of that size and so many channels."""
         if len(self.channels) != len(self.strides) or not self.channels or min(self.channels + self.strides) < 1:
             raise RobotRLError(f"every convolution needs channels and a stride of at least 1: {self}")
         layers: list[nn.Module] = []
-        inlets = (3, *self.channels[:-1])
-        for i, (inlet, outlet, stride) in enumerate(zip(inlets, self.channels, self.strides, strict=True)):
+        inlets = (inlet, *self.channels[:-1])
+        for i, (into, outlet, stride) in enumerate(zip(inlets, self.channels, self.strides, strict=True)):
             kernel = max(2 * stride, 3) if i == 0 else 3
-            layers += [nn.Conv2d(inlet, outlet, kernel, stride, padding=1), group_norm(outlet), nn.ReLU()]
+            layers += [nn.Conv2d(into, outlet, kernel, stride, padding=1), group_norm(outlet), nn.ReLU()]
         trunk = nn.Sequential(*layers)
         require_size(height, width, max(2 * self.strides[0], 3))
         return nn.Sequential(trunk, SpatialSoftmax(), nn.Linear(2 * self.channels[-1], self.features))
@@ -51,23 +52,23 @@ class VitConfig:
     features: int = 64
     """numbers that come out"""
 
-    def build(self, height: int, width: int) -> nn.Module:
-        """The encoder of pictures of that size."""
+    def build(self, height: int, width: int, inlet: int = 3) -> nn.Module:
+        """The encoder of pictures of that size and so many channels."""
         if self.width % self.heads:
             raise RobotRLError(f"the width {self.width} of a ViT is no multiple of its {self.heads} heads; change one")
         require_size(height, width, 16)
-        return Vit(self, height, width)
+        return Vit(self, height, width, inlet)
 
 
 class Vit(nn.Module):
     """Pictures in, features out; every token has its own weights at the outlet, so that places are told apart."""
 
-    def __init__(self, config: VitConfig, height: int, width: int) -> None:
+    def __init__(self, config: VitConfig, height: int, width: int, inlet: int) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(3, config.width, 8, stride=4), nn.ReLU(), nn.Conv2d(config.width, config.width, 3, stride=2)
+            nn.Conv2d(inlet, config.width, 8, stride=4), nn.ReLU(), nn.Conv2d(config.width, config.width, 3, stride=2)
         )
-        tokens = int(torch.tensor(self.stem(torch.zeros(1, 3, height, width)).shape[2:]).prod())
+        tokens = int(torch.tensor(self.stem(torch.zeros(1, inlet, height, width)).shape[2:]).prod())
         self.position = nn.Parameter(0.02 * torch.randn(tokens, config.width))
         layer = nn.TransformerEncoderLayer(
             config.width, config.heads, 4 * config.width, 0.0, activation="gelu", batch_first=True, norm_first=True
@@ -78,7 +79,7 @@ class Vit(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) to (N, features)."""
+        """(N, C, H, W) to (N, features)."""
         return self.outlet(self.layers(self.stem(x).flatten(2).mT + self.position))
 
 

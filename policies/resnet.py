@@ -33,24 +33,24 @@ class ResnetConfig:
     features: int = 64
     """numbers that come out"""
 
-    def build(self, height: int, width: int) -> nn.Module:
-        """The encoder of pictures of that size."""
+    def build(self, height: int, width: int, inlet: int = 3) -> nn.Module:
+        """The encoder of pictures of that size and so many channels."""
         if self.width < 1 or (self.width > 16 and self.width % 16):
             raise RobotRLError(f"the width of a ResNet must be at most 16 or a multiple of it, not {self.width}")
         if self.pretrained and self.width != 64:
             raise RobotRLError(f"pretrained weights are of the width 64, not {self.width}; leave one of the two out")
         require_size(height, width, 33)  # below, nothing is left of places at the last stage
-        return Resnet(self)
+        return Resnet(self, inlet)
 
 
 class Resnet(nn.Module):
     """Pictures in, features out."""
 
-    def __init__(self, config: ResnetConfig) -> None:
+    def __init__(self, config: ResnetConfig, inlet: int = 3) -> None:
         super().__init__()
         w = config.width
         self.pretrained = config.pretrained
-        self.conv1, self.bn1 = nn.Conv2d(3, w, 7, 2, padding=3), group_norm(w)  # torchvision's names
+        self.conv1, self.bn1 = nn.Conv2d(inlet, w, 7, 2, padding=3), group_norm(w)  # torchvision's names
         stages = [(w, w, 1), (w, 2 * w, 2), (2 * w, 4 * w, 2), (4 * w, 8 * w, 2)]
         self.layer1, self.layer2, self.layer3, self.layer4 = (
             nn.Sequential(Block(inlet, outlet, stride), Block(outlet, outlet, 1)) for inlet, outlet, stride in stages
@@ -58,7 +58,7 @@ class Resnet(nn.Module):
         self.outlet = nn.Sequential(SpatialSoftmax(), nn.Linear(16 * w, config.features))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) to (N, features)."""
+        """(N, C, H, W) to (N, features)."""
         x = functional.max_pool2d(functional.relu(self.bn1(self.conv1(x))), 3, 2, padding=1)
         return self.outlet(self.layer4(self.layer3(self.layer2(self.layer1(x)))))
 
@@ -92,8 +92,10 @@ def folded(path: Path, resnet: Resnet) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = {}
     for conv, norm in _pairs(resnet):
         shape = tuple(resnet.get_parameter(f"{conv}.weight").shape)
-        channels = shape[:1]
-        raw = _of_shape(path, file, f"{conv}.weight", shape)
+        channels, stored = shape[:1], (shape[0], 3, *shape[2:]) if conv == "conv1" else shape
+        raw = _of_shape(path, file, f"{conv}.weight", stored)
+        if shape != stored:
+            raw = raw.sum(1, keepdim=True)  # depth is looked at as a grey picture
         mean, variance = (_of_shape(path, file, f"{norm}.running_{of}", channels) for of in ("mean", "var"))
         deviation = (variance + EPSILON).sqrt()
         weights[f"{conv}.weight"], weights[f"{conv}.bias"] = raw / deviation[:, None, None, None], -mean / deviation

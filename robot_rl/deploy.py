@@ -120,5 +120,5 @@ def _nothing(spec: Spec, n_obs: int, stamp: float) -> Obs:
     middle = np.array([(c.low + c.high) / 2 for c in spec.state], np.float32)
     obs: Obs = {"state": np.tile(middle, (n_obs, 1)), "stamp/state": np.full(n_obs, stamp)}
     for camera in spec.cameras:
-        obs[f"image/{camera.name}"] = np.zeros((n_obs, camera.height, camera.width, 3), np.uint8)
+        obs[f"image/{camera.name}"] = np.zeros((n_obs, *camera.shape), camera.dtype)
     return obs

@@ -157,7 +157,7 @@ def _check(arrays: Arrays, steps: int, spec: Spec) -> None:
 
 def _expected(steps: int, spec: Spec) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shape and dtype of every array that the Spec fixes."""
-    images = {IMAGES + c.name: ((steps + 1, c.height, c.width, 3), "uint8") for c in spec.cameras}
+    images = {IMAGES + c.name: ((steps + 1, *c.shape), c.dtype.name) for c in spec.cameras}
     rows = {"reward": ((steps,), "float32"), "score": ((steps,), "float32"), "intervened": ((steps,), "bool")}
     state = {"obs/state": ((steps + 1, len(spec.state)), "float32")}
     return {**state, **images, "action": ((steps, len(spec.action)), "float32"), **rows}

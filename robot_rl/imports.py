@@ -28,7 +28,11 @@ def export(out: Path, store: EpisodeStore, to: Format | None) -> int:
     if to is None:
         raise RobotRLError(f"the name {out} tells no format; give one with --to, or end it with .hdf5 or .zarr")
     writers = {"robomimic": robomimic, "diffusion_policy": diffusion_policy, "lerobot": lerobot_writer}
-    return writers[to].write(out, store.spec, store)
+    spec = store.spec
+    if to != "robomimic" and (depth := [c.name for c in spec.cameras if c.depth]):
+        print(f"left out, as {to} has no place for depth: {', '.join(depth)}")
+        spec = replace(spec, cameras=tuple(c for c in spec.cameras if not c.depth))
+    return writers[to].write(out, spec, store)
 
 
 def recordings(source: Path, world: WorldConfig, robot: Path | None = None) -> tuple[Spec, Iterator[Episode]]:

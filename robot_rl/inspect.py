@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from robot_rl import control, episodes
+from robot_rl.depth import visible
 from robot_rl.episodes import EpisodeStore
 from robot_rl.quality import quality
 from robot_rl.statistics import wilson
@@ -100,7 +101,7 @@ def _idle(spec: Spec, read: list[Episode]) -> list[str]:
 def _keys(first: Episode, spec: Spec) -> list[str]:
     """Every array of an episode with shape and dtype; T is its number of steps."""
     rows = [(f"obs {k}", "T + 1", v.shape[1:], v.dtype) for k, v in first.obs.items()]
-    rows += [(f"obs image/{c.name}", "T + 1", (c.height, c.width, 3), np.dtype(np.uint8)) for c in spec.cameras]
+    rows += [(f"obs image/{c.name}", "T + 1", c.shape, c.dtype) for c in spec.cameras]
     rows += [(k, "T", getattr(first, k).shape[1:], getattr(first, k).dtype) for k in ("action", "reward", "score")]
     rows += [(f"extra {k}", "T + 1", v.shape[1:], v.dtype) for k, v in first.extras.items()]
     return [f"{name:<28}{dtype!s:<10}({', '.join([steps, *map(str, shape)])})" for name, steps, shape, dtype in rows]
@@ -219,7 +220,7 @@ def _write_video(out: Path, store: EpisodeStore, i: int) -> str:
         obs = store[i].obs
     except RobotRLError as error:
         return f"no video: {error}"
-    write_video(path, _side_by_side([obs[f"image/{c.name}"] for c in store.spec.cameras]), store.spec.rate)
+    write_video(path, _side_by_side([visible(obs[f"image/{c.name}"]) for c in store.spec.cameras]), store.spec.rate)
     return f"wrote {path} ({', '.join(c.name for c in store.spec.cameras)})"
 
 

@@ -92,7 +92,7 @@ class Table:
     ) -> Batch:
         """`size` n-step transitions, uniformly.
 
-        "state", "action", "extra/*" at t; "next/state", "next/extra/*" at t + m; images, uint8, likewise; "reward"
+        "state", "action", "extra/*" at t; "next/state", "next/extra/*" at t + m; images likewise; "reward"
         (B,), the sum over k < m of gamma^k r; "discount" (B,), gamma^m, or 0 past a success. m is n_step, less at an
         episode's end and at a change of hands: time-outs and hands bootstrap there, success does not.
 
@@ -177,7 +177,7 @@ def _changes_of_hands(intervened: np.ndarray) -> np.ndarray:
 
 
 def _tensors(batch: dict[str, np.ndarray]) -> Batch:
-    kinds = {key: np.uint8 if "image/" in key else np.float32 for key in batch}
+    kinds = {key: None if "image/" in key else np.float32 for key in batch}  # pictures stay as they are
     return {key: torch.from_numpy(np.asarray(value, kinds[key])) for key, value in batch.items()}
 
 

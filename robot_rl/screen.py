@@ -61,8 +61,11 @@ class Screen:
         self._stream.set_time("time", timestamp=float(moment))
 
     def picture(self, name: str, image: np.ndarray) -> None:
-        """(H, W, 3) uint8 RGB."""
-        self._stream.log(name, self._rerun.Image(image).compress(jpeg_quality=QUALITY))
+        """(H, W, 3) uint8 RGB, or depth (H, W, 1) uint16 [mm]."""
+        if image.dtype == np.uint16:
+            self._stream.log(name, self._rerun.DepthImage(image[..., 0], meter=1000.0))
+        else:
+            self._stream.log(name, self._rerun.Image(image).compress(jpeg_quality=QUALITY))
 
     def pose(self, name: str, position: np.ndarray, turn: np.ndarray) -> None:
         """Position (3,) [m] and quaternion (4,) xyzw, drawn as axes."""

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from robot_rl.replay import Replay
 
-# "state" (S,) float32; "image/<camera>" (H, W, 3) uint8 RGB; "stamp/<key>" () float64, the moment the
-# reading <key> was acquired [s], on the clock of the world (simulated or ROS time). What `decide` sees also has
-# "intervened" () bool: a human made the last step, and plans from before are stale; and where a plan is made while
-# another is played (`realtime.py`), "committed" (n, A): actions from that moment on that will be executed whatever is
-# planned, and where the loop gives it, "executed" (A,): the last action as it was really executed.
+# "state" (S,) float32; "image/<camera>" (H, W, 3) uint8 RGB, or depth (see `CameraSpec`); "stamp/<key>" () float64,
+# the moment the reading <key> was acquired [s], on the clock of the world (simulated or ROS time). What `decide` sees
+# also has "intervened" () bool: a human made the last step, and plans from before are stale; and where a plan is made
+# while another is played (`realtime.py`), "committed" (n, A): actions from that moment on that will be executed
+# whatever is planned, and where the loop gives it, "executed" (A,): the last action as it was really executed.
 Obs = dict[str, np.ndarray]
 Metrics = dict[str, float]
 
@@ -46,12 +46,27 @@ class Channel:
 
 @dataclass(frozen=True)
 class CameraSpec:
-    """One camera's name and image size in pixels; images are (height, width, 3) uint8 RGB."""
+    """One camera's name and image size in pixels; images are (height, width, 3) uint8 RGB.
+
+    Those of a depth camera are (height, width, 1) uint16: the distance along its axis [mm], 0 where none was measured
+    (REP 118).
+    """
 
     name: str
     height: int
     width: int
     shadows: bool = True  # rendered ones only: with shadows and reflections
+    depth: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of an image."""
+        return self.height, self.width, 1 if self.depth else 3
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of an image."""
+        return np.dtype(np.uint16 if self.depth else np.uint8)
 
 
 @dataclass(frozen=True)
@@ -177,7 +192,7 @@ class Frame:
     """A picture of one moment."""
 
     stamp: float  # when it was taken [s]
-    image: np.ndarray  # (H, W, 3) uint8 RGB
+    image: np.ndarray  # (H, W, 3) uint8 RGB, or depth (H, W, 1) uint16; see `CameraSpec`
     number: int  # by the device's own count, where it counts: a gap is a loss
 
 

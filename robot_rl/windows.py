@@ -25,7 +25,7 @@ class Windows:
         starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
         self.state = torch.as_tensor(np.concatenate([e.obs["state"][:-1] for e in episodes]))  # (N, S)
         self.action = torch.as_tensor(np.concatenate([e.action for e in episodes]))  # (N, A)
-        self.pictures: dict[str, Tensor] = {}  # each (N, H, W, 3) uint8
+        self.pictures: dict[str, Tensor] = {}  # each (N, H, W, C), as the camera gives them
         self._first = torch.as_tensor(np.repeat(starts, lengths))
         self._last = torch.as_tensor(np.repeat(starts + lengths - 1, lengths))
         self._past, self._future = torch.arange(1 - n_obs, 1), torch.arange(horizon)
@@ -36,8 +36,8 @@ class Windows:
     def see(self, cameras: Sequence[CameraSpec], episodes: Iterable[Episode]) -> None:
         """Take in the pictures of `cameras` from the same episodes, one after the other: at most one is held beside."""
         for camera in cameras:
-            shape = (len(self), camera.height, camera.width, 3)
-            self.pictures[f"image/{camera.name}"] = torch.empty(shape, dtype=torch.uint8)
+            rows = np.empty((len(self), *camera.shape), camera.dtype)
+            self.pictures[f"image/{camera.name}"] = torch.from_numpy(rows)
         row = 0
         for episode in episodes:
             for key, pictures in self.pictures.items():
@@ -45,7 +45,7 @@ class Windows:
             row += len(episode)
 
     def batch(self, index: Tensor) -> dict[str, Tensor]:
-        """ "state" (B, To, S), "action" (B, H, A) and each picture (B, To, H, W, 3) uint8 at the steps `index` (B,)."""
+        """ "state" (B, To, S), "action" (B, H, A) and each picture (B, To, H, W, C) at the steps `index` (B,)."""
         past = torch.maximum(index[:, None] + self._past, self._first[index, None])
         future = torch.minimum(index[:, None] + self._future, self._last[index, None])
         rows = past.flatten()  # index_select copies whole pictures; indexing, seven times as slow, byte by byte

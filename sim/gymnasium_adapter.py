@@ -24,7 +24,10 @@ class AsGymnasium(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self.env = env
         self.render_mode = "rgb_array"
         self.metadata = {**self.metadata, "render_fps": round(env.spec.rate)}
-        images = {f"image/{c.name}": spaces.Box(0, 255, (c.height, c.width, 3), np.uint8) for c in env.spec.cameras}
+        images = {
+            f"image/{c.name}": spaces.Box(0, int(np.iinfo(c.dtype).max), c.shape, c.dtype.type)
+            for c in env.spec.cameras
+        }
         # Channels' ranges are what is usual; an arm that is pushed may leave them.
         state = spaces.Box(-np.inf, np.inf, (len(env.spec.state),), np.float32)
         self._seen = spaces.Dict({"state": state, **images})

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from robot_rl import control
+from robot_rl.depth import millimetres
 from robot_rl.types import CameraSpec, Channel, Obs, RobotRLError, Spec, Step
 from sim.robosuite_state import StateReader
 
@@ -33,6 +34,7 @@ SWING = 0.05  # a joint's goal moves at most so far from where it is [rad]
 CONTROLLERS = ("OSC_POSE", "OSC_POSITION", "JOINT_POSITION")
 TESTED = {"robosuite": "1.5.2", "mujoco": "3.3.7"}
 MAX_STEPS = {"Lift": 100, "PickPlaceCan": 200, "NutAssemblySquare": 300, "Stack": 200, "Door": 200}
+DEPTH = "_depth"  # ends the name of a camera whose depth is observed
 VIEWS = ("frontview", "agentview")  # for people; the first that the task has
 VIEW_SIZE = 256  # [pixels]
 
@@ -44,7 +46,7 @@ class RobosuiteConfig:
     task: str = "Lift"
     arm: str = "Panda"
     controller: str = "OSC_POSE"  # or OSC_POSITION, JOINT_POSITION: what the actions command
-    cameras: tuple[str, ...] = ()  # rendered into the observation; none, and nothing is rendered
+    cameras: tuple[str, ...] = ()  # rendered into the observation; "agentview_depth" is the depth that agentview sees
     image_size: int = 84  # height and width of those images [pixels]
     shadows: bool = True  # shadows and reflections in those images; without, rendering is quicker
     max_steps: int | None = None  # None: 100 for Lift, 200 to 400 for the others
@@ -134,7 +136,7 @@ class RobosuiteEnv:
         stamp = np.array(self._data.time, np.float64)
         obs: Obs = {"state": self._reader.read(), "stamp/state": stamp}
         for camera in self.spec.cameras:
-            obs[f"image/{camera.name}"] = self._image(camera.name, camera.height)
+            obs[f"image/{camera.name}"] = self._image(camera.name.removesuffix(DEPTH), camera.height, camera.depth)
             obs[f"stamp/image/{camera.name}"] = stamp
         return obs
 
@@ -202,7 +204,8 @@ class RobosuiteEnv:
         fingers = ["gripper"] if n_gripper == 1 else [f"gripper_{i}" for i in range(n_gripper)]
         return (*arm, *(Channel(name, "1", -1.0, 1.0) for name in fingers))
 
-    def _image(self, camera: str, size: int) -> np.ndarray:
+    def _image(self, camera: str, size: int, depth: bool = False) -> np.ndarray:
+        """(size, size, 3) uint8 RGB, or depth (size, size, 1) uint16 [mm]."""
         mujoco = self._mujoco
         if size not in self._renderers:
             screen = self._model.vis.global_
@@ -213,19 +216,31 @@ class RobosuiteEnv:
         look = mujoco.MjvOption()
         look.geomgroup[0] = 0  # robosuite keeps collision shapes in group 0, the visible ones in group 1
         mujoco.mj_camlight(self._model, self._data)
-        self._renderers[size].update_scene(self._data, camera=camera, scene_option=look)
-        return self._renderers[size].render()
+        renderer = self._renderers[size]
+        renderer.update_scene(self._data, camera=camera, scene_option=look)
+        if not depth:
+            return renderer.render()
+        renderer.enable_depth_rendering()
+        metres = renderer.render()
+        renderer.disable_depth_rendering()
+        return millimetres(metres)
 
     def _spec(self, config: RobosuiteConfig) -> Spec:
         for camera in config.cameras:
-            _require(camera, "camera", self._suite.sim.model.camera_names, f" in {config.task} with {config.arm}")
+            _require(
+                camera.removesuffix(DEPTH),
+                "camera",
+                self._suite.sim.model.camera_names,
+                f" in {config.task} with {config.arm}",
+            )
         return Spec(
             world=f"robosuite:{config.task}",
             arm=config.arm,
             state=self._reader.channels,
             action=self._action_channels(config.controller),
             cameras=tuple(
-                CameraSpec(name, config.image_size, config.image_size, config.shadows) for name in config.cameras
+                CameraSpec(name, config.image_size, config.image_size, config.shadows, name.endswith(DEPTH))
+                for name in config.cameras
             ),
             rate=RATE,
             max_steps=MAX_STEPS.get(config.task, 400) if config.max_steps is None else config.max_steps,

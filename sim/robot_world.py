@@ -114,9 +114,9 @@ class RobotView:
             part[...], look = look[: part.size].reshape(part.shape), look[part.size :]
         self._env._mujoco.mj_kinematics(model, data)
 
-    def image(self, camera: str, height: int) -> np.ndarray:
-        """(height, height, 3) uint8 RGB."""
-        return self._env._image(camera, height)
+    def image(self, camera: str, height: int, depth: bool = False) -> np.ndarray:
+        """(height, height, 3) uint8 RGB, or depth (height, height, 1) uint16 [mm]."""
+        return self._env._image(camera, height, depth)
 
     def close(self) -> None:
         """Free the world."""

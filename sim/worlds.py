@@ -24,7 +24,7 @@ class WorldConfig:
     controller: str | None = None
     """what the actions command: OSC_POSE (where not given), OSC_POSITION or JOINT_POSITION"""
     cameras: tuple[str, ...] = ()
-    """cameras whose images are observed; none, and nothing is rendered"""
+    """cameras whose images are observed, or with _depth behind robosuite's name their depth; none: none is rendered"""
     image_size: int | None = None
     """height and width of those images [pixels]; 84 where not given"""
     shadows: bool | None = None

@@ -63,7 +63,7 @@ def test_a_picture_is_the_nearest_and_of_the_size_that_the_file_says():
     assert obs["image/wrist"][0, 0, 0] == 2 and obs["stamp/image/wrist"] == pytest.approx(100.066)
     pictures.add(100.2, np.zeros((4, 3, 3), np.uint8))
     bench.sleep_until(100.3)
-    with pytest.raises(RobotRLError, match="pictures of 'wrist' are .*file says 2 x 3"):
+    with pytest.raises(RobotRLError, match="pictures of 'wrist' are .*file says .2, 3, 3. uint8"):
         observer(bench, wrist=pictures).observe()
 
 

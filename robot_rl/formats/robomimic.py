@@ -1,9 +1,9 @@
 """Reads and writes robomimic's HDF5 files (0.2, 0.3): `data/demo_<i>` with obs, next_obs, actions, rewards and dones.
 
-What we write, robomimic reads with the observation keys "state" and "<camera>_image". What robomimic has no place for
-(stamps, scores, interventions, extras) lies beside it in the group `robot_rl` of every demonstration, so that reading
-a file of our own gives back the episodes exactly. A file with simulator states rather than observations is read by
-`robosuite_hdf5.py`.
+What we write, robomimic reads with the observation keys "state", "<camera>_image" and, of depth, "<camera>_depth".
+What robomimic has no place for (stamps, scores, interventions, extras) lies beside it in the group `robot_rl` of every
+demonstration, so that reading a file of our own gives back the episodes exactly. A file with simulator states rather
+than observations is read by `robosuite_hdf5.py`.
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ def _put(group: h5py.Group, name: str, values: np.ndarray) -> None:
 
 def _names(spec: Spec) -> dict[str, str]:
     """Our observation keys and what robomimic calls them."""
-    return {"state": "state"} | {f"image/{c.name}": f"{c.name}_image" for c in spec.cameras}
+    kinds = {c.name: f"{c.name.removesuffix('_depth')}_depth" if c.depth else f"{c.name}_image" for c in spec.cameras}
+    return {"state": "state"} | {f"image/{name}": key for name, key in kinds.items()}
 
 
 def _episodes(path: Path, spec: Spec) -> Iterator[Episode]:

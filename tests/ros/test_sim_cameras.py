@@ -65,12 +65,12 @@ def listen(node):
     }
 
 
-def seen_at(world, view, joints, camera):
+def seen_at(world, view, joints, camera, depth=False):
     """The picture that `camera` would take of an arm with these joint_states; the cube lies where seed 0 put it."""
     addresses = [world._model.joint(name).qposadr[0] for name in joints.name]
     world._data.qpos[addresses] = joints.position
     view.show(world.look())
-    return view.image(NAMES[camera], 128).astype(int)
+    return view.image(NAMES[camera], 128, depth).astype(int)
 
 
 def renderer_of(process):
@@ -116,6 +116,24 @@ def test_pictures_show_the_moment_of_their_stamp_and_no_tick_waits_for_them(spaw
     world.close()
     view.close()
     assert simulate.poll() is None
+
+
+def test_a_depth_camera_publishes_the_millimetres_of_the_moment_of_its_stamp(spawn, listen, wait_until, tmp_path):
+    robot = yaml.safe_load(ROBOT.read_text())
+    robot["cameras"]["wrist"] |= {"depth": True, "observed": True}
+    file = tmp_path / "robot.yaml"
+    file.write_text(yaml.safe_dump(robot))
+    assert [(c.name, c.depth) for c in load(file).spec().cameras] == [("wrist", True)]
+    spawn("-m", "robot_rl.cli", "simulate", "--robot", file)
+    wait_until(lambda: len(listen["wrist"]) > 2 and listen["joints"], 90)
+    picture = listen["wrist"][-1][1]
+    assert picture.encoding == "16UC1" and picture.step == 256
+    joints = min((m for _, m in listen["joints"]), key=lambda m: abs(stamp_of(m.header) - stamp_of(picture.header)))
+    world, view = RobotWorld(robosuite_world(WORLD)), RobotView(WORLD)
+    away = np.abs(frame_of(picture).image - seen_at(world, view, joints, "wrist", depth=True))
+    assert np.median(away) <= 1 and np.mean(away < 5) > 0.95, "what is left is the cube, which the physics let settle"
+    world.close()
+    view.close()
 
 
 def test_a_renderer_that_dies_is_started_again_and_one_without_its_parent_ends(spawn, listen, wait_until):
