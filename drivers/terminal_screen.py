@@ -30,8 +30,11 @@ class TerminalScreen:
             if told != self._told:
                 print(in_words(status), file=self._out, flush=True)
         elif told != self._told or time.monotonic() > self._at + EVERY:
-            line = in_words(status)[: shutil.get_terminal_size().columns - 1]
+            whole = in_words(status)
+            line = whole[: shutil.get_terminal_size().columns - 1]
             changed = "\n" if told != self._told and self._told[0] else ""
+            if told != self._told and line != whole:  # what is new is said whole once, then the line is kept short
+                changed += f"\r\x1b[K{status.message}\n"
             self._out.write(f"{changed}\r\x1b[K{line}")
             self._out.flush()
             self._at = time.monotonic()

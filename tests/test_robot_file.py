@@ -60,7 +60,7 @@ def test_every_key_is_read(tmp_path):
             "model": "m", "joints": list("abcdefg"), "tool": "t", "base": "b", "offset": [0, 0, 0.1], "gated": True
         },
         "sensors": {"objects": {"topic": "o", "latency": 0.03}},
-        "cameras": {"eye": {**CAMERA, "device": "opencv:0", "rate": 15, "latency": 0.04, "shadows": False}},
+        "cameras": {"eye": {**CAMERA, "device": "sim:e", "rate": 15, "latency": 0.04, "shadows": False, "depth": True}},
         "limits.lead": 0.05,
     }  # fmt: skip
     robot = changed(tmp_path, new, of="fr3")

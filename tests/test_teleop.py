@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import glob
 import io
+import re
 
 import numpy as np
 import pytest
@@ -293,6 +294,20 @@ def test_a_screen_rings_when_a_stream_begins_to_lag_and_prints_what_changed():
     for lagging in ("", "x", "x", "", "x"):
         screen.show(Status("recording", lagging=lagging))
     assert out.getvalue().count(BELL) == 2 and out.getvalue().count("RECORDING") == 1
+
+
+def test_in_a_narrow_terminal_what_is_new_is_said_whole_once(monkeypatch):
+    out = io.StringIO()
+    out.isatty = lambda: True
+    monkeypatch.setenv("COLUMNS", "60")
+    screen = TerminalScreen("keys", out)
+    question = "the time limit: success, failure or discard?"
+    for steps in (1, 2):
+        screen.show(Status("judging", steps=steps, message=question))
+        screen._at = -1e9  # as if a while had passed
+    lines = re.split("\r\x1b\\[K|\n", out.getvalue().removeprefix("keys\n"))
+    assert lines.count(question) == 1 and lines.index(question) == 1
+    assert [len(line) for line in lines if line.startswith("JUDGING")] == [59, 59]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import threading
 import time
 from contextlib import closing
@@ -80,6 +81,47 @@ def test_a_twist_and_keys_record_episodes_on_the_robot(spawn, node, wait_until, 
         assert moved[axis] > 0.03 and np.abs(np.delete(moved, axis)).max() < 0.5 * moved[axis]
         assert np.median(episode.action[:12, axis]) > 0.1
         assert (np.diff(episode.obs["stamp/state"]) > 0).all() and episode.meta["device"] == "twist:stick"
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 300 MiB of its own."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m", "tmpfs", disk], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_a_disk_that_fills_up_ends_the_episode_and_not_the_arm(spawn, node, wait_until, small_disk):
+    store, ballast = small_disk / "mine", small_disk / "ballast"
+    spawn(*CLI, "simulate", "--robot", ROBOT)
+    arm = spawn("-m", "drivers.arm_node", "--robot", ROBOT)
+    where = ("--robot", ROBOT, "--device", "twist:stick", "--free-gib", 0.1)
+    with closing(Typed("collect", "--out", store, *where, "--episodes", 2)) as typed, closing(Stick(node)) as stick:
+        at = typed.until("WAITING: 0 of 2", 120)
+        typed.press("\n")
+        at = typed.until("move to begin", 20, at)
+        stick.speed = (0, 0, 0.1)
+        at = typed.until(r"RECORDING.* 1\d steps", 20, at)
+        ballast.write_bytes(bytes(210 * 2**20))  # somebody else's
+        at = typed.until("are to stay free: success, failure or discard", 10, at)
+        stick.speed = None
+        typed.press("y")
+        at = typed.until("episode 0 stored: success", 10, at)
+        typed.press("\n")
+        at = typed.until("WAITING: 1 of 2.*are to stay free", 10, at)
+        ballast.unlink()
+        typed.press("\n")
+        at = typed.until("move to begin", 20, at)  # the arm was held meanwhile, and obeys again
+        typed.press("q")
+        assert typed.wait(60) == 0, typed.shown
+    assert said(arm, r"teleop/arm: \d") == 2 and arm.poll() is None
+    (episode,) = EpisodeStore.open(store)
+    assert len(episode) >= 10 and episode.meta["mark"] == "success"
+    assert episode.obs["state"][-1, 2] > episode.obs["state"][0, 2] + 0.02
 
 
 def test_a_person_takes_over_from_a_policy_and_the_mask_says_when(spawn, node, wait_until, lift_policy, tmp_path):
