@@ -1,5 +1,11 @@
 """What is shown in rerun's viewer, read back from its own recording file."""
 
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -78,3 +84,26 @@ def test_a_recording_is_not_overwritten(tmp_path):
     with pytest.raises(RobotRLError, match="exists"):
         ScreenConfig(out=tmp_path / "a.rrd").build("it")
     assert (tmp_path / "a.rrd").read_text() == "precious"
+
+
+def test_a_viewer_elsewhere_reads_what_is_served_also_what_came_before_it(tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    screen = ScreenConfig(serve=port).build("bench")
+    address = capsys.readouterr().out.split()[-1]
+    for k in range(5):
+        screen.at(100.0 + k)
+        screen.numbers("arm", {"joint0": k})
+        screen.picture("cameras/near", np.full((4, 6, 1), 500 + k, np.uint16))
+    file = tmp_path / "seen.rrd"
+    viewer = Path(sys.executable).with_name("rerun")
+    with subprocess.Popen([viewer, "--save", file, "--connect", address], stderr=subprocess.DEVNULL) as reading:
+        end = time.monotonic() + 30
+        while not file.exists() or file.stat().st_size < 2000:
+            assert time.monotonic() < end and reading.poll() is None
+            time.sleep(0.1)
+        time.sleep(0.5)
+        reading.send_signal(signal.SIGINT)
+        reading.wait(10)
+    screen.close()
+    assert shown(file) == {"arm/joint0": 5, "cameras/near": 5}
