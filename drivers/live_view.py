@@ -1,4 +1,4 @@
-"""The process that shows what a robot's topics say: cameras, tool, setpoint and wishes, who commands, success.
+"""The process that shows what a robot's topics say: cameras, tool, setpoint, wishes, plans, values, who commands.
 
     python -m drivers.live_view --robot ROBOT.yaml [--out FILE.rrd | --serve PORT]    # or `robot-rl view`
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from drivers import robot_file
 from drivers.arm_listener import HISTORY
-from drivers.messages import pose_of, stamp_of
+from drivers.messages import path_of, pose_of, stamp_of
 from drivers.node_process import end_ros, split_ros_arguments, start_ros
 from drivers.robot_file import RobotFile
 from drivers.ros_robot import RosStreams, spin_in_thread
@@ -42,6 +42,8 @@ class LiveView:
     def __init__(self, screen: Screen, streams: Any) -> None:
         self._screen, self._streams = screen, streams
         self.asked = {name: Stream[np.ndarray](name, HISTORY) for name in ASKED.values()}  # positions (3,)
+        self.plan = Stream[np.ndarray]("policy/plan", HISTORY)  # (h, 3)
+        self.value = Stream[float]("policy/value", HISTORY)
         self.status: tuple[str, str] = ("", "the arm's node says nothing")  # who commands, or why nobody does
         self._shown: dict[str, float] = {}
         self._told: tuple[str, str] | None = None
@@ -59,6 +61,10 @@ class LiveView:
         for name, stream in self.asked.items():
             if self._is_new(name, stream):
                 screen.point(f"space/{name}", stream.last)
+        if self._is_new("policy/plan", self.plan):
+            screen.path("space/plan", self.plan.last)
+        if self._is_new("policy/value", self.value):
+            screen.numbers("policy", {"value": self.value.last})
         for name, stream in streams.sensors.items():
             if name != "joint_states" and self._is_new(name, stream):
                 screen.numbers(f"sensors/{name}", stream.last)
@@ -88,7 +94,8 @@ class LiveView:
 def connect(node: Node, robot: RobotFile, screen: Screen) -> LiveView:
     """A view of what `node` hears."""
     from diagnostic_msgs.msg import DiagnosticStatus
-    from geometry_msgs.msg import PoseStamped
+    from geometry_msgs.msg import PoseArray, PoseStamped
+    from sensor_msgs.msg import JointState
 
     view = LiveView(screen, RosStreams(node, robot, watched=True))
 
@@ -100,7 +107,16 @@ def connect(node: Node, robot: RobotFile, screen: Screen) -> LiveView:
 
     for topic, name in ASKED.items():
         node.create_subscription(PoseStamped, topic, partial(take_pose, name), 1)
+
+    def take_plan(message: Any) -> None:
+        view.plan.add(stamp_of(message.header), path_of(message))
+
+    def take_value(message: Any) -> None:
+        view.value.add(stamp_of(message.header), message.position[0])
+
     node.create_subscription(DiagnosticStatus, "arm_status", take_status, 1)
+    node.create_subscription(PoseArray, "policy/plan", take_plan, 1)
+    node.create_subscription(JointState, "policy/value", take_value, 1)
     return view
 
 

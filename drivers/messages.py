@@ -12,7 +12,7 @@ from robot_rl.types import Frame, RobotRLError
 
 if TYPE_CHECKING:
     from builtin_interfaces.msg import Time
-    from geometry_msgs.msg import PoseStamped
+    from geometry_msgs.msg import PoseArray, PoseStamped
     from sensor_msgs.msg import Image, JointState
     from std_msgs.msg import Header
 
@@ -91,6 +91,20 @@ def pose_of(message: PoseStamped) -> tuple[np.ndarray, np.ndarray]:
     """The inverse of `pose_msg`: position (3,) [m] and quaternion (4,) xyzw."""
     p, q = message.pose.position, message.pose.orientation
     return np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w])
+
+
+def path_msg(stamp: float, frame_id: str, path: np.ndarray) -> PoseArray:
+    """Places (n, 3) [m] in the frame `frame_id`, none turned, as geometry_msgs/PoseArray."""
+    from geometry_msgs.msg import Point, Pose, PoseArray
+
+    message = PoseArray(poses=[Pose(position=Point(x=float(x), y=float(y), z=float(z))) for x, y, z in path])
+    message.header.stamp, message.header.frame_id = stamp_msg(stamp), frame_id
+    return message
+
+
+def path_of(message: PoseArray) -> np.ndarray:
+    """The inverse of `path_msg`: (n, 3)."""
+    return np.array([[p.position.x, p.position.y, p.position.z] for p in message.poses]).reshape(-1, 3)
 
 
 def numbers_msg(stamp: float, names: list[str], values: np.ndarray) -> JointState:

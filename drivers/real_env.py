@@ -8,6 +8,7 @@ marks the step. What was really asked of the arm, after the gate, is the step's 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +17,7 @@ from drivers.actions import action_of, target_of
 from drivers.gate import Gate, Ruling
 from drivers.observer import Clock, Named, Observer, Ticker
 from drivers.robot_file import RobotFile
-from drivers.sync import Stream
+from drivers.sync import Stream, arm_at
 from drivers.teleop import DeviceLost, Human, nobody
 from robot_rl import control
 from robot_rl.depth import visible
@@ -48,6 +49,7 @@ class RealEnv:
     for the operator. `judge()` says whether the task is solved. `human(executed)` is asked once a step and gives an
     action (A,) in [-1, 1] while a person has the controls, else None; where the device is gone, the episode is over.
     `source` is whose word the gate takes. A person sees the cameras `shown`, those of observations where not given.
+    `on_plan(stamp, path, value)` shows a plan: where the tool would go (h, 3) [m], and what a critic expects of it.
     """
 
     def __init__(
@@ -63,12 +65,14 @@ class RealEnv:
         sensors: Mapping[str, Stream[Named]] | None = None,
         cameras: Mapping[str, Stream[np.ndarray]] | None = None,
         shown: Mapping[str, Stream[np.ndarray]] | None = None,
+        on_plan: Callable[[float, np.ndarray, float], object] = lambda *_: None,
     ) -> None:
         self.spec, self.robot = robot.spec(), robot
         self._arm, self._clock = arm, clock
         self._prepare, self._judge, self._human, self.source = prepare, judge, human, source
         self._observer = Observer(robot, arm.readings, sensors, cameras)
         self._shown = self._observer.cameras if shown is None else shown
+        self._on_plan = on_plan
         self._ticker = Ticker(clock, 1.0 / robot.rate)
         self.gate = self._new_gate()  # of this episode
         self._interrupted = ""
@@ -125,6 +129,15 @@ class RealEnv:
     def pictures(self) -> dict[str, np.ndarray]:
         """The newest picture (see `CameraSpec`) of every camera that a person sees."""
         return {name: stream.last for name, stream in self._shown.items() if len(stream)}
+
+    def planned(self, stamp: float, actions: np.ndarray, value: float) -> None:
+        """Show the chunk `actions` (h, A) that was planned at an observation of `stamp` [s]; from any thread."""
+        here, path = arm_at(self._arm.readings, stamp), []
+        for action in actions:
+            target = target_of(action, here, self.spec.action, stamp, self.source)
+            here = replace(here, position=target.position, turn=target.turn)
+            path.append(target.position)
+        self._on_plan(stamp, np.stack(path), value)
 
     def interrupt(self, reason: str) -> None:
         """End the episode at its next step, from another thread; "" forgets it."""

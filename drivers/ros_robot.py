@@ -17,7 +17,7 @@ import numpy as np
 
 from drivers.arm_listener import HISTORY, ArmListener, told_of_qos
 from drivers.assisted import Corrector
-from drivers.messages import numbers_msg, pose_msg, stamp_of
+from drivers.messages import numbers_msg, path_msg, pose_msg, stamp_of
 from drivers.node_process import end_ros
 from drivers.observer import Named, Observer
 from drivers.real_env import RealEnv
@@ -65,7 +65,7 @@ class RosArm:
         self, node: Node, robot: RobotFile, listener: ArmListener, source: str, ended: Callable[[], bool]
     ) -> None:
         from diagnostic_msgs.msg import DiagnosticStatus
-        from geometry_msgs.msg import PoseStamped
+        from geometry_msgs.msg import PoseArray, PoseStamped
         from sensor_msgs.msg import JointState
         from std_srvs.srv import Trigger
 
@@ -75,6 +75,8 @@ class RosArm:
         self._status_at, self._lease = -np.inf, ""
         self._pose = node.create_publisher(PoseStamped, f"{source}/target_pose", 1)
         self._gripper = node.create_publisher(JointState, f"{source}/target_gripper", 1)
+        self._plan = node.create_publisher(PoseArray, f"{source}/plan", 1)
+        self._value = node.create_publisher(JointState, f"{source}/value", 1)
         self._services = {
             name: node.create_client(Trigger, name) for name in (f"{source}/arm", f"{source}/release", "homing/arm")
         }
@@ -90,6 +92,12 @@ class RosArm:
         """Send it; the gripper first, so that both are there when the pose is."""
         self._gripper.publish(numbers_msg(target.stamp, ["gripper"], np.array([target.gripper])))
         self._pose.publish(pose_msg(target.stamp, self._frame, target.position, target.turn))
+
+    def show_plan(self, stamp: float, path: np.ndarray, value: float) -> None:
+        """Publish where the tool would go (h, 3) and what a critic expects of it; nobody acts on either."""
+        self._plan.publish(path_msg(stamp, self._frame, path))
+        if np.isfinite(value):
+            self._value.publish(numbers_msg(stamp, ["value"], np.array([value])))
 
     def hold(self) -> None:
         """Give the arm back to its node, which holds it; not where somebody else commands it by now.
@@ -211,7 +219,7 @@ class RosRobot:
 
         env = RealEnv(
             self.robot, self.arm, self.clock, prepare=prepare, judge=judge, human=aside or nobody, source=self._source,
-            sensors=streams.used, cameras=streams.cameras, shown=streams.shown,
+            sensors=streams.used, cameras=streams.cameras, shown=streams.shown, on_plan=self.arm.show_plan,
         )  # fmt: skip
         if aside is not None:
             aside.env = env

@@ -27,6 +27,9 @@ class Robot(Env, Protocol):
     ticks: int
     late: int
 
+    def planned(self, stamp: float, actions: np.ndarray, value: float) -> None:
+        """Show whoever watches what is planned; see `Realtime`."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -58,7 +61,7 @@ def load(plan: Plan, spec: Spec, load_agent: Callable[..., Any]) -> Callable[[Ro
             if not by_the_clock:
                 _play(plan, env, agent, store, ended)
                 return
-            with closing(Realtime(agent, plan.config)) as player:
+            with closing(Realtime(agent, plan.config, told=env.planned)) as player:
                 _play(plan, env, player, store, ended)
                 print(_in_words(player.seams()), flush=True)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +21,7 @@ from robot_rl import control
 from robot_rl.chunks import ROUNDING, Seam, Track
 from robot_rl.types import Agent, Channel, Decision, Metrics, Obs, RobotRLError
 
+Told = Callable[[float, np.ndarray, float], None]  # of a plan: its observation's stamp [s], (h, A), the critic's value
 LEFT = 2  # actions of a chunk while which the next is planned, where nothing else is said
 SETTLING = 0.1  # share of a stamp's jitter by which the grid of ticks follows: in time it runs through the middle
 
@@ -39,14 +40,20 @@ class RealtimeConfig:
 
 
 class Realtime:
-    """Implements `Player` around an agent. Of an agent that corrects single steps the base plans in the background."""
+    """Implements `Player` around an agent. Of an agent that corrects single steps the base plans in the background.
 
-    def __init__(self, agent: Agent, config: RealtimeConfig, executor: Executor | None = None) -> None:
+    `told` hears of each plan, in the background too; the value is NaN where the agent has no critic of chunks.
+    """
+
+    def __init__(
+        self, agent: Agent, config: RealtimeConfig, executor: Executor | None = None, told: Told | None = None
+    ) -> None:
         if config.replan is not None and config.replan < 1:
             raise RobotRLError(f"replan must be 1 action at least, not {config.replan}")
         self.agent: Any = agent
         self.config, self.n_obs, self._spec = config, agent.n_obs, agent.policy.spec
         self._corrects_steps = bool(getattr(agent, "corrects_steps", False))
+        self._told = told
         self._track = Track(1.0 / self._spec.rate, config.blend)
         self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="plan")
         self._plan: _Plan | None = None  # in flight
@@ -135,8 +142,13 @@ class Realtime:
     def _planned(self, obs: Obs, explore: bool) -> Decision:
         """In the background: a chunk (h, A), of an agent that corrects single steps its base's."""
         if self._corrects_steps:
-            return Decision(self.agent.plan(obs, explore=explore))
-        return self.agent.decide(obs, explore=explore)
+            plan = Decision(self.agent.plan(obs, explore=explore))
+        else:
+            plan = self.agent.decide(obs, explore=explore)
+        if self._told is not None:
+            value = self.agent.value(obs, plan.actions) if hasattr(self.agent, "value") else math.nan
+            self._told(float(obs["stamp/state"][-1]), plan.actions, value)
+        return plan
 
     def _take(self, now: float, wait: bool = False) -> None:
         """Splice in the plan in flight, if it is there."""

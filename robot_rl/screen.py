@@ -76,6 +76,10 @@ class Screen:
         """(3,) [m]"""
         self._stream.log(name, self._rerun.Points3D([position], radii=0.01))
 
+    def path(self, name: str, points: np.ndarray) -> None:
+        """(n, 3) [m], as a line."""
+        self._stream.log(name, self._rerun.LineStrips3D([points], radii=0.002))
+
     def numbers(self, name: str, values: Mapping[str, float]) -> None:
         """A curve each."""
         for key, value in values.items():

@@ -101,6 +101,22 @@ def test_trained_it_acts_otherwise_than_its_base_and_stays_in_the_box(name, poli
     assert any(len(e) != len(t) or (e.action != t.action).any() for e, t in zip(episodes[1::2], theirs, strict=True))
 
 
+@pytest.mark.parametrize("name", ["residual", "residual of chunks", "dsrl", "expo"])
+def test_its_value_of_a_chunk_is_what_its_critics_expect_and_changes_nothing(name, policy):
+    agent = AGENTS[name].build(policy)
+    trained(agent, practised(agent), 12)
+    obs = {key: np.stack([value] * policy.n_obs) for key, value in ToyEnv().reset(3).items()}
+    agent.reset(0)
+    chunk = (agent.plan if name == "residual" else agent.decide)(obs, explore=False)
+    chunk = chunk if name == "residual" else chunk.actions
+    before, seen = repr(agent.state_dict()), torch.from_numpy(obs["state"])[None]
+    value = agent.value(obs, chunk)
+    assert repr(agent.state_dict()) == before and value == agent.value(obs, chunk) != agent.value(obs, -chunk)
+    state = policy.normalise(seen).flatten(1) if name == "dsrl" else policy.normalise(seen[:, -1])
+    done = agent.correct(obs, chunk[0], explore=False).actions if name == "residual" else chunk
+    assert value == pytest.approx(agent.critic(state, torch.from_numpy(done).flatten()[None]).mean().item(), abs=1e-6)
+
+
 @every_agent
 def test_an_episode_depends_on_agent_and_seed_and_not_on_who_is_played_beside(name, policy):
     def player():

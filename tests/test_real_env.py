@@ -43,6 +43,18 @@ def test_every_step_takes_one_period_whatever_the_action():
     assert (env.ticks, env.late) == (20, 0)
 
 
+def test_a_plan_is_shown_as_the_way_that_the_tool_would_go():
+    bench, shown = Bench(), []
+    env = bench.env(on_plan=lambda *plan: shown.append(plan))
+    env.reset(0)
+    actions = np.tile(REST, (3, 1))
+    actions[:, 0], actions[2, 1] = 1.0, -0.5
+    env.planned(bench.time, actions, 0.7)
+    ((stamp, path, value),) = shown
+    assert (stamp, value) == (bench.time, 0.7)
+    np.testing.assert_allclose(path - bench.position, [[0.02, 0, 0], [0.04, 0, 0], [0.06, -0.01, 0]], atol=1e-9)
+
+
 def test_a_late_tick_is_counted_and_never_made_up_for():
     bench = Bench()
     env = bench.env()

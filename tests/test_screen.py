@@ -51,12 +51,15 @@ def test_every_reading_is_shown_once_at_most_and_silence_costs_nothing(tmp_path)
             pictures.add(100.0 + k, np.full((6, 8, 3), 9 * k, np.uint8))
             tracker.add(100.0 + k, {"x": 0.1})
         view.asked["wishes/policy"].add(100.0 + k, np.zeros(3))
+        view.plan.add(100.0 + k, np.arange(9.0).reshape(3, 3))
+        view.value.add(100.0 + k, 0.5)
         view.status = ("teleop" if k > 1 else "policy", "")
         view.show()
         view.show()
     screen.close()
     counts = shown(tmp_path / "live.rrd")
     assert counts["space/tool"] == counts["arm/joint0"] == counts["episode/human"] == counts["space/wishes/policy"] == 4
+    assert counts["space/plan"] == counts["policy/value"] == 4
     assert counts["cameras/top"] == counts["sensors/cube/x"] == 2
     assert counts["log"] == 2  # the policy commands; then a person
     assert "space/setpoint" not in counts

@@ -19,6 +19,7 @@ it is fitted where the actor asks, and every window of h executed actions is a c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass
@@ -137,6 +138,14 @@ class Dsrl:
             Decision(chunk, {"noise": w.repeat(len(chunk), 0), "decision": np.arange(len(chunk)) == 0})
             for chunk, w in zip(chunks, noise[:, None].numpy(), strict=True)
         ]
+
+    @torch.no_grad()
+    def value(self, obs: Obs, actions: np.ndarray) -> float:
+        """What the critics expect of the chunk `actions` (h, A); NaN as `sac`, which judges noise alone."""
+        if self.config.variant == "sac":
+            return math.nan
+        seen = self._seen(looked(self.policy, [obs], 1))
+        return float(self.critic(seen, torch.from_numpy(actions).flatten()[None]).mean())
 
     def label(self, episode: Episode) -> dict[str, np.ndarray]:
         """Nothing: `na` learns from executed actions, and `sac` cannot say which noise would have made them."""

@@ -143,6 +143,12 @@ class Expo:
         chunks = chunks.reshape(len(players), 2 * n, first.config.execute, -1)
         return [Decision(chunk) for chunk in chunks[torch.arange(len(players)), best].numpy()]
 
+    @torch.no_grad()
+    def value(self, obs: Obs, actions: np.ndarray) -> float:
+        """What the critics expect of the chunk `actions` (h, A)."""
+        state = self.policy.normalise(looked(self.policy, [obs], 1)[:, -1])
+        return float(self.critic(state, torch.from_numpy(actions).flatten()[None]).mean())
+
     def label(self, episode: Episode) -> dict[str, np.ndarray]:
         """Chunks that the base might start at each observation: "candidates" (T + 1, N * h * A)."""
         self.base.reset(episode.meta.get("seed") or 0)

@@ -213,6 +213,12 @@ class Residual:
         best = torch.stack(values).argmax(0)
         return list(torch.stack(plans)[best, torch.arange(len(players))].numpy())
 
+    @torch.no_grad()
+    def value(self, obs: Obs, actions: np.ndarray) -> float:
+        """What the critics expect of the chunk `actions` (h, A); of single steps, of its first one when corrected."""
+        state, action = self._seen([obs], 1), torch.from_numpy(actions[: self._span]).flatten()[None]
+        return float(self._value(state, action) if self.corrects_steps else self.critic(state, action).mean())
+
     def label(self, episode: Episode) -> dict[str, np.ndarray]:
         """What this agent would have remembered along someone else's episode: "base_action" (T + 1, A).
 

@@ -39,20 +39,26 @@ def says(process, words):
 
 
 def test_episodes_are_played_on_the_ticks_and_stored_as_they_were_executed(
-    running, spawn, robot, lift_policy, tmp_path
+    running, spawn, robot, lift_policy, node, wait_until, tmp_path
 ):
-    store = tmp_path / "episodes"
+    from geometry_msgs.msg import PoseArray
+
+    store, plans = tmp_path / "episodes", []
+    node.create_subscription(PoseArray, "policy/plan", plans.append, 10)
     robot.write_text(robot.read_text().replace("max_steps: 300", "max_steps: 40"))
     deploy = spawn(
         *CLI, "deploy", "--robot", robot, "--agent", lift_policy, "--episodes", "2", "--seed", "3", "--out", store
     )
-    assert deploy.wait(90) == 0
+    wait_until(lambda: deploy.poll() is not None, 90)
+    assert deploy.wait() == 0
     text = deploy.log.read_text()
     late, ticks = map(int, re.search(r"(\d+) of (\d+) ticks late", text).groups())
     assert ticks >= 40 and late <= 0.2 * ticks  # this machine is shared; what a quiet one does: docs/results.md
     episodes = list(EpisodeStore.open(store))
     assert len(episodes) == 2 and not any(e.meta["aborted"] for e in episodes), text
     assert [e.meta["seed"] for e in episodes] == [3, 4]
+    assert len(plans) >= 8 and all(len(plan.poses) == 8 for plan in plans), "whoever watches sees what is planned"
+    assert {plan.header.frame_id for plan in plans} == {"robot0_base"}
     for episode in episodes:
         stamps = episode.obs["stamp/state"]
         assert (stamps[1:] > stamps[:-1]).all()
