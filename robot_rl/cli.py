@@ -220,7 +220,7 @@ def refine(
 
 def reward(
     out: Path,
-    store: Path,
+    store: tuple[Path, ...],
     negatives: Path | None = None,
     classifier: Annotated[ClassifierConfig, Flat] = ClassifierConfig(),
     config: Annotated[RewardConfig, Flat] = RewardConfig(),
@@ -229,7 +229,7 @@ def reward(
 
     Args:
         out: folder of the run
-        store: episodes with pictures: the last rows of successful ones show success, all others do not
+        store: episodes with pictures, or several: the last rows of successful ones show success, all others do not
         negatives: a store of which no picture shows success, whatever its rewards say
         classifier: what to train
         config: how to train it, and how often it may be wrong

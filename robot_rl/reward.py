@@ -1,6 +1,6 @@
 """The verb `reward`: learn from pictures when a task is done, and say how far the answer can be trusted.
 
-Positives are the last rows of successful episodes, negatives all others, and all of a second store where there is one.
+Positives are the last rows of successful episodes, negatives all others, and all of a further store where there is one.
 Episodes are split in three: most train; some choose the threshold, as low as the budget of false alarms allows; the
 last, which neither has seen, say how good that is. An alarm is false where success is claimed at any earlier row of an
 episode, `near` rows before success left aside: nobody can say to the frame when a task is done.
@@ -45,7 +45,7 @@ class RewardConfig:
     steps: int = 1000
     """gradient steps"""
     batch: int = 64
-    """pictures in a step, half of them of success"""
+    """pictures in a step, half of them of success, a quarter of those others that the guards let pass"""
     learning_rate: float = 1e-3
     """of AdamW"""
     last: int = 1
@@ -64,22 +64,23 @@ class RewardConfig:
 
 def train(
     out: Path,
-    store: Path,
+    stores: Sequence[Path],
     negatives: Path | None,
     classifier: ClassifierConfig,
     config: RewardConfig,
     save: Callable[[Any, Path], None],
 ) -> dict[str, Any]:
     """Train into the folder `out`: `reward.pt` and `reward.json`, which is returned. `save` writes a classifier."""
-    episodes, spec = _episodes(store, negatives, config)
+    episodes, spec = _episodes(stores, negatives, config)
     torch.set_num_threads(config.threads)
-    described = {"store": str(Path(store).resolve()), "negatives": negatives and str(Path(negatives).resolve())}
+    described: dict[str, Any] = {"store": [str(Path(store).resolve()) for store in stores]}
+    described["negatives"] = negatives and str(Path(negatives).resolve())
     with Run(out, "reward", {**described, "classifier": classifier, "reward": config}) as run:
         torch.manual_seed(config.seed)
         parts = split(episodes, config)
         model = classifier.build(spec)
         model.vision.start()
-        losses = _fit(model, _Pictures(parts[0], config), config)
+        losses = _fit(model, _Pictures(parts[0], config, model.allowed), config)
         model.eval().requires_grad_(False)
         chosen, test = ([_Scored(model, e, config) for e in part] for part in parts[1:])
         model.threshold = threshold(chosen, config.false_alarms)
@@ -92,20 +93,20 @@ def train(
     return result
 
 
-def _episodes(store: Path, negatives: Path | None, config: RewardConfig) -> tuple[list[Episode], Spec]:
+def _episodes(stores: Sequence[Path], negatives: Path | None, config: RewardConfig) -> tuple[list[Episode], Spec]:
     if not 0 < config.held_out < 0.5 or not 0 <= config.false_alarms < 1 or min(config.last, config.batch) < 1:
         raise RobotRLError(
             f"held_out lies in (0, 0.5), false_alarms in [0, 1), last and batch are 1 at least: {config}"
         )
-    source = EpisodeStore.open(store)
-    episodes = list(source)
-    if negatives is not None:
-        others = EpisodeStore.open(negatives)
-        source.spec.require(others.spec, f"the store {store}", f"the store {negatives}", any_limit=True)
-        for episode in others:
-            episode.reward[:] = 0
+    spec, episodes = EpisodeStore.open(stores[0]).spec, list[Episode]()
+    for path in [*stores, *([] if negatives is None else [negatives])]:
+        store = EpisodeStore.open(path)
+        spec.require(store.spec, f"the store {stores[0]}", f"the store {path}", any_limit=True)
+        for episode in store:
+            if path == negatives:
+                episode.reward[:] = 0
             episodes.append(episode)
-    return episodes, source.spec
+    return episodes, spec
 
 
 def split(episodes: Sequence[Episode], config: RewardConfig) -> tuple[list[Episode], list[Episode], list[Episode]]:
@@ -132,23 +133,28 @@ def labels(episode: Episode, config: RewardConfig) -> np.ndarray:
 
 
 class _Pictures:
-    """The rows of many episodes that are success or none, as bytes; drawn half and half."""
+    """The rows of many episodes that are success or none, as bytes; `allowed`: of states, which the guards let pass."""
 
-    def __init__(self, episodes: Sequence[Episode], config: RewardConfig) -> None:
+    def __init__(
+        self, episodes: Sequence[Episode], config: RewardConfig, allowed: Callable[[np.ndarray], np.ndarray]
+    ) -> None:
         label = [labels(e, config) for e in episodes]
         keys = [key for key in episodes[0].obs if key.startswith("image/")]
         self._rows = {
             key: torch.from_numpy(np.concatenate([e.obs[key][y >= 0] for e, y in zip(episodes, label, strict=True)]))
             for key in keys
         }
-        known = torch.from_numpy(np.concatenate([y[y >= 0] for y in label]))
-        self._kinds = [torch.nonzero(known == y)[:, 0] for y in (0, 1)]
+        known = np.concatenate([y[y >= 0] for y in label])
+        passes = allowed(np.concatenate([e.obs["state"][y >= 0] for e, y in zip(episodes, label, strict=True)]))
+        others, success, deceptive = (np.flatnonzero(rows) for rows in (known == 0, known == 1, (known == 0) & passes))
+        quarters = others, success, deceptive if len(deceptive) else others, success
+        self._kinds = [torch.from_numpy(rows) for rows in quarters]
 
     def draw(self, size: int) -> tuple[dict[str, Tensor], Tensor]:
         """ "image/<camera>" (size, H, W, 3) and labels (size,)."""
-        label = torch.arange(size) % 2
-        at = torch.stack([kind[torch.randint(len(kind), (size,))] for kind in self._kinds])[label, torch.arange(size)]
-        return {key: rows[at] for key, rows in self._rows.items()}, label.float()
+        kind = torch.arange(size) % 4
+        at = torch.stack([rows[torch.randint(len(rows), (size,))] for rows in self._kinds])[kind, torch.arange(size)]
+        return {key: rows[at] for key, rows in self._rows.items()}, (kind % 2).float()
 
 
 def _fit(model: Any, pictures: _Pictures, config: RewardConfig) -> float:

@@ -20,7 +20,7 @@ from policies.vision import VisionConfig
 from robot_rl.collect import collect
 from robot_rl.episodes import EpisodeStore
 from robot_rl.judged import Judged
-from robot_rl.reward import RewardConfig, in_words, labels, split, threshold, train
+from robot_rl.reward import RewardConfig, _Pictures, in_words, labels, split, threshold, train
 from robot_rl.rollout import rollout
 from robot_rl.types import RobotRLError
 from sim.toy import ToyEnv, ToyOperator
@@ -58,7 +58,7 @@ def store(tmp_path_factory):
 def trained(tmp_path_factory, store):
     out = tmp_path_factory.mktemp("judged") / "reward"
     config = RewardConfig(steps=200, last=1, near=2, false_alarms=0.1)
-    return out, train(out, store, None, ClassifierConfig(EYES), config, reward_file.save)
+    return out, train(out, (store,), None, ClassifierConfig(EYES), config, reward_file.save)
 
 
 def test_the_split_is_by_episode_and_leaves_none_out(store):
@@ -71,6 +71,32 @@ def test_the_split_is_by_episode_and_leaves_none_out(store):
     assert list(label[-6:]) == [0, -1, -1, -1, 1, 1] and not label[:-5].any()
     failed = rollout(Judged(see_toy(), lambda obs: 0.0), ToyOperator(1.0), explore=False, seed=0)
     assert not labels(failed, RewardConfig()).any()
+
+
+def test_half_of_what_it_learns_from_shows_success_and_a_quarter_deceives_the_guards(store):
+    episodes, config = list(EpisodeStore.open(store))[:20], RewardConfig()
+    for allowed in (lambda state: state[:, 0] > 0.2, lambda state: np.zeros(len(state), bool)):
+        pictures = _Pictures(episodes, config, allowed)
+        kinds = [rows.numpy() for rows in pictures._kinds]
+        known = np.concatenate([y[y >= 0] for y in (labels(e, config) for e in episodes)])
+        states = np.concatenate([e.obs["state"][labels(e, config) >= 0] for e in episodes])
+        assert (known[kinds[1]] == 1).all() and (known[np.concatenate(kinds[::2])] == 0).all()
+        if allowed(states).any():
+            assert allowed(states[kinds[2]]).all() and 0 < len(kinds[2]) < len(kinds[0])
+        seen, label = pictures.draw(40)
+        assert label.sum() == 20 and len(seen["image/top"]) == 40
+
+
+def test_several_stores_are_one(store, tmp_path):
+    episodes = list(EpisodeStore.open(store))
+    spec = EpisodeStore.open(store).spec
+    for name, part in {"one": episodes[:30], "two": episodes[30:]}.items():
+        with EpisodeStore.create(tmp_path / name, spec) as half:
+            for episode in part:
+                half.append(episode)
+    config, how = RewardConfig(steps=3), (None, ClassifierConfig(EYES))
+    together = train(tmp_path / "a", (tmp_path / "one", tmp_path / "two"), *how, config, reward_file.save)
+    assert together == train(tmp_path / "b", (store,), *how, config, reward_file.save)
 
 
 def test_it_sees_success_and_says_how_sure_that_is(trained):
@@ -132,15 +158,15 @@ def test_a_judged_world_ends_where_its_judge_says_and_only_there():
 
 def test_too_few_successes_and_wrong_settings_are_named(store, tmp_path):
     with pytest.raises(RobotRLError, match="false_alarms"):
-        train(tmp_path / "a", store, None, ClassifierConfig(EYES), RewardConfig(held_out=0.7), reward_file.save)
+        train(tmp_path / "a", (store,), None, ClassifierConfig(EYES), RewardConfig(held_out=0.7), reward_file.save)
     few = collect(tmp_path / "few", see_toy().spec, see_toy, partial(ToyOperator, 1.0), episodes=3)
     with pytest.raises(RobotRLError, match="too few"):
-        train(tmp_path / "b", few, None, ClassifierConfig(EYES), RewardConfig(), reward_file.save)
+        train(tmp_path / "b", (few,), None, ClassifierConfig(EYES), RewardConfig(), reward_file.save)
     blind = collect(tmp_path / "blind", ToyEnv().spec, ToyEnv, partial(ToyOperator, 1.0), episodes=15)
     with pytest.raises(RobotRLError, match="needs a camera"):
-        train(tmp_path / "c", blind, None, ClassifierConfig(EYES), RewardConfig(), reward_file.save)
+        train(tmp_path / "c", (blind,), None, ClassifierConfig(EYES), RewardConfig(), reward_file.save)
     with pytest.raises(RobotRLError, match="do not describe the same"):
-        train(tmp_path / "d", store, blind, ClassifierConfig(EYES), RewardConfig(), reward_file.save)
+        train(tmp_path / "d", (store,), blind, ClassifierConfig(EYES), RewardConfig(), reward_file.save)
 
 
 def test_practice_goes_by_the_classifier_and_a_blind_base_may_too(trained, store, toy_policy, tmp_path):
