@@ -34,7 +34,7 @@ REFINERS = {
     "residual": f"--utd 2 {NETS.format('residual')} --agent.heads 5 --agent.scale 0.3",
     "residual, whole chunks": f"--utd 1 {NETS.format('residual')} --agent.heads 5 {OFFSETS}",
     "dsrl": f"--utd 0.5 {NETS.format('dsrl')} --agent.batch 128",
-    "expo, human": f"--utd 1 {HUMAN} {NETS.format('expo')} --agent.scale 0.1 --agent.gripper-scale 0.1",
+    "expo, human": f"--utd 1 {HUMAN} {NETS.format('expo')}",
     "rlpd, human": f"--utd 1 {HUMAN} {NETS.format('rlpd')} --agent.heads 5",
     "corrections": f"--utd 1 {HUMAN} {IMITATION}",
     "corrections, no human": f"--utd 1 {IMITATION}",
