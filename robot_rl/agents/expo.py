@@ -52,8 +52,8 @@ class ExpoConfig:
     candidates: int = 4
     """chunks of the base, each judged as it is and edited"""
     scale: float = 0.03
-    """largest edit of each action dimension; it is held for a whole chunk, and adds up: of edits of 0.1 the critic, which
-    has seen none, chooses those that lead away (docs/results.md, section 8)"""
+    """largest edit of each action dimension, held for a whole chunk, over which it adds up: of edits of 0.1 the critic,
+    which has seen none, chooses those that lead away (docs/results.md, section 8)"""
     gripper_scale: float = 0.03
     """the same of a gripper's channels"""
     gamma: float = 0.99
