@@ -104,7 +104,10 @@ def _keys(first: Episode, spec: Spec) -> list[str]:
     rows += [(f"obs image/{c.name}", "T + 1", c.shape, c.dtype) for c in spec.cameras]
     rows += [(k, "T", getattr(first, k).shape[1:], getattr(first, k).dtype) for k in ("action", "reward", "score")]
     rows += [(f"extra {k}", "T + 1", v.shape[1:], v.dtype) for k, v in first.extras.items()]
-    return [f"{name:<28}{dtype!s:<10}({', '.join([steps, *map(str, shape)])})" for name, steps, shape, dtype in rows]
+    wide = max(28, *(len(name) + 2 for name, *_ in rows))
+    return [
+        f"{name:<{wide}}{dtype!s:<10}({', '.join([steps, *map(str, shape)])})" for name, steps, shape, dtype in rows
+    ]
 
 
 def _channels(spec: Spec, read: list[Episode]) -> tuple[list[str], list[str]]:
