@@ -26,12 +26,13 @@ TASKS = {
 }  # world; demonstrations in all after each skill; gradient steps of the base; control steps; snapshots
 MLP = "policy:flow policy.backbone:mlp-config --policy.backbone.width 256 --policy.backbone.depth 2"
 NETS = "--base-steps 5000 --first-updates 10000 agent:{} --agent.width 128 --agent.critic-only 10000"
+STEPS = "--agent.scale 0.1 --agent.gripper-scale 0.1 --agent.exploration 0.03"
 OFFSETS = "--agent.whole-chunks --agent.scale 0.1 --agent.gripper-scale 0.1 --agent.warm-up-noise 0.06 "
 OFFSETS += "--agent.exploration 0.03 --agent.tau 0.02 --agent.actor-learning-rate 1e-4 --agent.ramp 5000"
 IMITATION = "--base-steps 2500 --first-updates 2500 agent:corrections"
 HUMAN = "--human.skill 0.9 --human.patience 15 --human.help 1 --human.longest 200"
 REFINERS = {
-    "residual": f"--utd 2 {NETS.format('residual')} --agent.heads 5 --agent.scale 0.3",
+    "residual": f"--utd 2 {NETS.format('residual')} --agent.heads 5 {STEPS}",
     "residual, whole chunks": f"--utd 1 {NETS.format('residual')} --agent.heads 5 {OFFSETS}",
     "dsrl": f"--utd 0.5 {NETS.format('dsrl')} --agent.batch 128",
     "expo, human": f"--utd 1 {HUMAN} {NETS.format('expo')}",
