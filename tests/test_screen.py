@@ -1,6 +1,5 @@
 """What is shown in rerun's viewer, read back from its own recording file."""
 
-import signal
 import socket
 import subprocess
 import sys
@@ -100,13 +99,15 @@ def test_a_viewer_elsewhere_reads_what_is_served_also_what_came_before_it(tmp_pa
         screen.picture("cameras/near", np.full((4, 6, 1), 500 + k, np.uint16))
     file = tmp_path / "seen.rrd"
     viewer = Path(sys.executable).with_name("rerun")
-    with subprocess.Popen([viewer, "--save", file, "--connect", address], stderr=subprocess.DEVNULL) as reading:
-        end = time.monotonic() + 30
-        while not file.exists() or file.stat().st_size < 2000:
+    reading = subprocess.Popen([viewer, "--save", file, "--connect", address], stderr=subprocess.DEVNULL)
+    try:
+        end, size = time.monotonic() + 30, 0
+        while not (file.exists() and 2000 < file.stat().st_size == size):  # all is there, and no more comes
             assert time.monotonic() < end and reading.poll() is None
-            time.sleep(0.1)
-        time.sleep(0.5)
-        reading.send_signal(signal.SIGINT)
-        reading.wait(10)
+            size = file.stat().st_size if file.exists() else 0
+            time.sleep(0.5)
+    finally:
+        reading.kill()  # SIGINT is ignored where the tests run in the background
+        reading.wait()
     screen.close()
     assert shown(file) == {"arm/joint0": 5, "cameras/near": 5}
