@@ -66,13 +66,19 @@ def frame_of(message: Image) -> Frame:
             f"a picture says {height} rows of {step} bytes for {width} pixels, and has {len(message.data)} bytes in all"
         )
     rows = np.ascontiguousarray(np.frombuffer(message.data, np.uint8).reshape(height, step)[:, :row])
-    if message.encoding in ("16UC1", "32FC1"):
-        kind = np.dtype(np.uint16 if message.encoding == "16UC1" else np.float32)
-        numbers = rows.view(kind.newbyteorder(">" if message.is_bigendian else "<"))
-        image = millimetres(numbers) if kind == np.float32 else numbers.astype(np.uint16)[..., None]
-    else:
+    if READABLE[message.encoding] == 3:
         image = rows.reshape(height, width, 3)[..., :: -1 if message.encoding == "bgr8" else 1]
+    else:
+        image = _depth_of(rows, message)
     return Frame(stamp_of(message.header), np.ascontiguousarray(image), 0)
+
+
+def _depth_of(rows: np.ndarray, message: Image) -> np.ndarray:
+    """(H, W, 1) uint16 [mm] of a 16UC1 or 32FC1 message's `rows` (H, bytes)."""
+    order = ">" if message.is_bigendian else "<"
+    if message.encoding == "32FC1":
+        return millimetres(rows.view(f"{order}f4"))
+    return rows.view(f"{order}u2").astype(np.uint16)[..., None]
 
 
 def pose_msg(stamp: float, frame_id: str, position: np.ndarray, turn: np.ndarray) -> PoseStamped:
