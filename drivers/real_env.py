@@ -49,7 +49,7 @@ class RealEnv:
     for the operator. `judge()` says whether the task is solved. `human(executed)` is asked once a step and gives an
     action (A,) in [-1, 1] while a person has the controls, else None; where the device is gone, the episode is over.
     `source` is whose word the gate takes. A person sees the cameras `shown`, those of observations where not given.
-    `on_plan(stamp, path, value)` shows a plan: where the tool would go (h, 3) [m], and what a critic expects of it.
+    `on_plan(stamp, path, value)` shows a plan: where the tool would go (h, 3) [m], and a critic's word of it.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class RealEnv:
         sensors: Mapping[str, Stream[Named]] | None = None,
         cameras: Mapping[str, Stream[np.ndarray]] | None = None,
         shown: Mapping[str, Stream[np.ndarray]] | None = None,
-        on_plan: Callable[[float, np.ndarray, float], object] = lambda *_: None,
+        on_plan: Callable[[float, np.ndarray, Callable[[], float]], object] = lambda *_: None,
     ) -> None:
         self.spec, self.robot = robot.spec(), robot
         self._arm, self._clock = arm, clock
@@ -130,7 +130,7 @@ class RealEnv:
         """The newest picture (see `CameraSpec`) of every camera that a person sees."""
         return {name: stream.last for name, stream in self._shown.items() if len(stream)}
 
-    def planned(self, stamp: float, actions: np.ndarray, value: float) -> None:
+    def planned(self, stamp: float, actions: np.ndarray, value: Callable[[], float]) -> None:
         """Show the chunk `actions` (h, A) that was planned at an observation of `stamp` [s]; from any thread."""
         here, path = arm_at(self._arm.readings, stamp), []
         for action in actions:

@@ -93,11 +93,12 @@ class RosArm:
         self._gripper.publish(numbers_msg(target.stamp, ["gripper"], np.array([target.gripper])))
         self._pose.publish(pose_msg(target.stamp, self._frame, target.position, target.turn))
 
-    def show_plan(self, stamp: float, path: np.ndarray, value: float) -> None:
-        """Publish where the tool would go (h, 3) and what a critic expects of it; nobody acts on either."""
-        self._plan.publish(path_msg(stamp, self._frame, path))
-        if np.isfinite(value):
-            self._value.publish(numbers_msg(stamp, ["value"], np.array([value])))
+    def show_plan(self, stamp: float, path: np.ndarray, value: Callable[[], float]) -> None:
+        """Publish where the tool would go (h, 3) and what a critic expects, to whoever watches; nobody acts on it."""
+        if self._plan.get_subscription_count():
+            self._plan.publish(path_msg(stamp, self._frame, path))
+        if self._value.get_subscription_count() and np.isfinite(number := value()):
+            self._value.publish(numbers_msg(stamp, ["value"], np.array([number])))
 
     def hold(self) -> None:
         """Give the arm back to its node, which holds it; not where somebody else commands it by now.

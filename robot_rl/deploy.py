@@ -27,7 +27,7 @@ class Robot(Env, Protocol):
     ticks: int
     late: int
 
-    def planned(self, stamp: float, actions: np.ndarray, value: float) -> None:
+    def planned(self, stamp: float, actions: np.ndarray, value: Callable[[], float]) -> None:
         """Show whoever watches what is planned; see `Realtime`."""
 
 

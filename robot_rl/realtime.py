@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from robot_rl import control
 from robot_rl.chunks import ROUNDING, Seam, Track
 from robot_rl.types import Agent, Channel, Decision, Metrics, Obs, RobotRLError
 
-Told = Callable[[float, np.ndarray, float], None]  # of a plan: its observation's stamp [s], (h, A), the critic's value
+Told = Callable[[float, np.ndarray, Callable[[], float]], None]  # of a plan: its observation's stamp [s], (h, A), value
 LEFT = 2  # actions of a chunk while which the next is planned, where nothing else is said
 SETTLING = 0.1  # share of a stamp's jitter by which the grid of ticks follows: in time it runs through the middle
 
@@ -42,7 +43,8 @@ class RealtimeConfig:
 class Realtime:
     """Implements `Player` around an agent. Of an agent that corrects single steps the base plans in the background.
 
-    `told` hears of each plan, in the background too; the value is NaN where the agent has no critic of chunks.
+    `told` hears of each plan, in the background too. What a critic expects of it is worked out if it asks, as the plan
+    waits meanwhile; NaN where the agent has no critic of chunks.
     """
 
     def __init__(
@@ -146,7 +148,8 @@ class Realtime:
         else:
             plan = self.agent.decide(obs, explore=explore)
         if self._told is not None:
-            value = self.agent.value(obs, plan.actions) if hasattr(self.agent, "value") else math.nan
+            judged = hasattr(self.agent, "value")
+            value = partial(self.agent.value, obs, plan.actions) if judged else lambda: math.nan
             self._told(float(obs["stamp/state"][-1]), plan.actions, value)
         return plan
 

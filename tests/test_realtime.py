@@ -128,11 +128,11 @@ def test_every_plan_is_told_with_the_stamp_of_its_observation_and_what_a_critic_
     world, agent, heard = World(steps=40), Planner(), []
     tell = lambda *plan: heard.append(plan)  # noqa: E731
     rollout(world, Realtime(agent, PLAIN, Worker(world, forever(0.1)), tell), explore=False, seed=0)
-    assert len(heard) == len(agent.seen) >= 3 and all(math.isnan(value) for _, _, value in heard)
+    assert len(heard) == len(agent.seen) >= 3 and all(math.isnan(value()) for _, _, value in heard)
     agent.value = lambda obs, actions: float(actions[0, 0])
     rollout(world, Realtime(agent, PLAIN, Worker(world, forever(0.1)), tell), explore=False, seed=0)
     for m, (seen, (stamp, actions, value)) in enumerate(zip(agent.seen, heard[-len(agent.seen) :], strict=True), 1):
-        assert stamp == seen["stamp/state"][-1] and actions.shape == (16, 3) and value == pytest.approx(m / 1000)
+        assert stamp == seen["stamp/state"][-1] and actions.shape == (16, 3) and value() == pytest.approx(m / 1000)
 
 
 # What an agent that answers at once does.

@@ -1,6 +1,6 @@
 """Reads and writes robomimic's HDF5 files (0.2, 0.3): `data/demo_<i>` with obs, next_obs, actions, rewards and dones.
 
-What we write, robomimic reads with the observation keys "state", "<camera>_image" and, of depth, "<camera>_depth".
+What we write, robomimic reads with the observation keys "state", "<camera>_image"; depth is "<camera>_depth".
 What robomimic has no place for (stamps, scores, interventions, extras) lies beside it in the group `robot_rl` of every
 demonstration, so that reading a file of our own gives back the episodes exactly. A file with simulator states rather
 than observations is read by `robosuite_hdf5.py`.
