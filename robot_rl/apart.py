@@ -78,7 +78,8 @@ def _wait_for_weights(inbox: Inbox, steps: int, config: RefineConfig) -> dict[st
     asked = time.monotonic()
     while True:
         inbox.look()
-        if steps - max(inbox.steps, config.base_steps) <= config.lead:
+        begun = inbox.taken or not config.offline_updates
+        if begun and steps - max(inbox.steps, config.base_steps) <= config.lead:
             return {"weights": inbox.taken, "refused": inbox.refused}
         if time.monotonic() - asked > PATIENCE:
             tqdm.write(f"waiting for the learner: {steps} steps are played, weights have learned from {inbox.steps}")
@@ -104,19 +105,21 @@ def learn(
         store = _wait_for_store(run.path / "episodes")
         if (state := run.load()) is not None:
             learning.load_state_dict(state, store)
-        run.rewind(learning.steps)
-        marks: list[int] = []  # snapshots to be taken once everything due was learned
+        run.rewind(learning.steps if state else -1)
+        mark = _missing_snapshot(learning, run)  # to be taken once everything due was learned
         through = 0  # the step up to which everything due was learned and published
-        while learning.steps < config.steps or learning.due:
-            marks += _take_new(learning, store, run)
+        while learning.steps < config.steps or learning.due or mark:
+            if not mark and learning.updates >= config.offline_updates:
+                mark = _take_new(learning, store, run)
             if learning.due:
                 before = learning.updates
                 metrics = learning.learn(PUBLISH)
                 if not learning.due or learning.updates // SAVE > before // SAVE:
                     run.save(learning.state_dict())
                     run.log(learning.steps, metrics)
-            while marks and not learning.due:
-                save(agent, snapshot_file(run.path, marks.pop(0)))
+            if mark and not learning.due:
+                save(agent, snapshot_file(run.path, mark))
+                mark = 0
             if not learning.due and through == learning.steps:
                 time.sleep(POLL)
                 continue
@@ -134,17 +137,22 @@ def _wait_for_store(path: Path) -> EpisodeStore:
     return EpisodeStore.open(path)
 
 
-def _take_new(learning: Learning, store: EpisodeStore, run: Run) -> list[int]:
-    """See the episodes that came since; the marks that were passed."""
+def _take_new(learning: Learning, store: EpisodeStore, run: Run) -> int:
+    """See the episodes that came since, as far as the next one that passes a snapshot's mark; that mark, or 0."""
     store.refresh()
-    marks = []
     for i in range(learning.replay.online.episodes, len(store)):
         episode = store.read(i, images=learning.agent.policy.sees_images)
         learning.take(episode)
         run.log(learning.steps, described(i, episode))
         if mark := snapshot_due(learning.config, learning.steps, len(episode)):
-            marks.append(mark)
-    return marks
+            return mark
+    return 0
+
+
+def _missing_snapshot(learning: Learning, run: Run) -> int:
+    """The mark that was passed last, where the learner was stopped before its snapshot was taken; else 0."""
+    mark = snapshot_due(learning.config, learning.steps, learning.steps)
+    return mark if mark and not snapshot_file(run.path, mark).exists() else 0
 
 
 def publish(agent: Agent, run: Run, steps: int) -> None:

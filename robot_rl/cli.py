@@ -326,6 +326,8 @@ def _practice(
         raise RobotRLError(
             "with --teleop a person is beside practice, in this process: leave out overlap and human.skill"
         )
+    if robot is not None and human.skill is not None:
+        raise RobotRLError("the simulated human has no hands on a robot: leave out human.skill, or use --teleop")
     base = checkpoints.load_base(policy)
     if robot is not None:
         practice: Callable[[], Env] = partial(practice_on, robot, policy, teleop)

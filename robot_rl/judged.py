@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from robot_rl.types import Env, Obs, Spec, Step
+from robot_rl.types import Env, Obs, RobotRLError, Spec, Step
 
 Judge = Callable[[Obs], float]  # the reward of an observation: 1 at success, else 0
 
@@ -29,6 +29,8 @@ class Judged:
         step = self._env.step(action)
         self._steps += 1
         reward = float(self._judge(step.obs))
+        if reward not in (0.0, 1.0):
+            raise RobotRLError(f"the judge said {reward}; a reward is 1 at success, else 0: compare with a threshold")
         over = reward > 0 or (step.terminated and step.reward == 0)
         late = step.truncated or self._steps >= self.spec.max_steps
         return replace(step, reward=reward, terminated=over, truncated=late and not over, score=reward)

@@ -1,7 +1,7 @@
 """The verb `refine`: an agent practises, and learns from its own episodes beside the demonstrations.
 
-The loop: play an episode, store it, learn from all of them, save. Everything is fixed by the seed and written at the
-end of each episode, so a run that was killed continues as if it had not been.
+The loop: play an episode, store it, learn from all of them, save. Everything is fixed by the seed, and an episode is
+stored before it is learned from, so a run that was killed continues as if it had not been, and loses none.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class RefineConfig:
     steps: int = 20_000
     """control steps in all, warm-up included"""
     base_steps: int = 2_000
-    """control steps of the base alone before anything is learned"""
+    """control steps of the base alone before anything is learned from practice; after enough `offline_updates` it is
+    the agent who plays them, as the demonstrations taught it"""
     offline_updates: int = 0
     """gradient steps on the demonstrations alone, before anything is played"""
     first_updates: int = 2_000
@@ -101,6 +102,11 @@ def require_possible(config: RefineConfig) -> None:
     for name, bound in least.items():
         if getattr(config, name) < bound:
             raise RobotRLError(f"{name} is {getattr(config, name)}; it must be at least {bound}")
+    if config.base_steps > config.steps > 0 and not config.offline_updates:
+        raise RobotRLError(
+            f"of {config.steps} steps the base alone would play all, as base_steps is {config.base_steps}, and nothing "
+            "be learned: practise longer, or lower --base-steps"
+        )
 
 
 def snapshot_file(out: Path, steps: int) -> Path:
@@ -121,7 +127,12 @@ class Learning:
             self.replay.demos.add(demo)
 
     def take(self, episode: Episode) -> None:
-        """See one more episode of practice."""
+        """See one more episode of practice; raises where its rewards are of another convention."""
+        if not sparse(episode):
+            raise RobotRLError(
+                f"practice gave the rewards {np.unique(episode.reward)[:5]}, but {CONVENTION}: mend the world, or who "
+                "judges it. Nothing was learned from this episode."
+            )
         self.replay.remember(episode)
         self.steps += len(episode)
 
@@ -184,15 +195,15 @@ class Practice:
         self.acting: dict[str, Any] | None = None  # with `ahead`: the agent that plays the next episode
 
     def resume(self, run: Run) -> None:
-        """Go back to the last save: what was played after it is played again, and comes out the same."""
+        """Go back to the last save. At most one episode was stored since, and it is learned from first."""
         state = run.load()
-        if state is not None:
-            if "acting" not in state:
-                raise RobotRLError(f"{run.path} was begun with --role learner; go on with --role actor and learner")
+        if state is not None and "acting" in state:
             self.learning.load_state_dict(state, self.store)
             self.acting = state["acting"]
-        self.store.truncate(self.learning.replay.online.episodes)
-        run.rewind(self.learning.steps)
+        since = len(self.store) - self.learning.replay.online.episodes
+        if since > 1 or (state is not None and "acting" not in state):
+            raise RobotRLError(f"actor and learner practised in {run.path}; go on with --role actor and learner")
+        run.rewind(self.learning.steps if state else -1)
 
     def go(self, run: Run) -> None:
         """Practise until the configured number of steps is reached."""
@@ -201,12 +212,9 @@ class Practice:
             run.log(learning.steps, learning.learn())
             run.save(self.state_dict())
         progress = tqdm(total=config.steps, initial=learning.steps, desc="refine", disable=None)
-        if self.ahead is not None:
-            self.ahead.start(self.acting or learning.agent.state_dict(), practice_seed(config, len(self.store)))
         while learning.steps < config.steps:
-            index = len(self.store)
-            episode = remembered(self._play(index), learning.agent)
-            self.store.append(episode)
+            index = learning.replay.online.episodes
+            episode = self._stored(index) if index < len(self.store) else self._played(index)
             learning.take(episode)
             run.log(learning.steps, described(index, episode) | learning.learn())
             if mark := snapshot_due(config, learning.steps, len(episode)):
@@ -215,14 +223,31 @@ class Practice:
             progress.update(len(episode))
         progress.close()
 
-    def _play(self, index: int) -> Episode:
+    def _stored(self, index: int) -> Episode:
+        """The episode that was stored before the run was stopped, and not learned from any more."""
+        if self.ahead is not None:
+            self._start_ahead(index + 1)
+        return self.store.read(index, images=self.learning.agent.policy.sees_images)
+
+    def _played(self, index: int) -> Episode:
+        """Play an episode, and store it before anything else is done with it."""
         config, agent = self.learning.config, self.learning.agent
         if self.ahead is None:
-            return rollout(self.env, agent, explore=True, seed=practice_seed(config, index))
-        episode = self.ahead.receive()
-        self.acting = deepcopy(agent.state_dict())
-        self.ahead.start(self.acting, practice_seed(config, index + 1))
+            episode = rollout(self.env, agent, explore=True, seed=practice_seed(config, index))
+        else:
+            if not self.ahead.playing:
+                self.ahead.start(self.acting or agent.state_dict(), practice_seed(config, index))
+            episode = self.ahead.receive()
+            self._start_ahead(index + 1)
+        episode = remembered(episode, agent)
+        self.store.append(episode)
         return episode
+
+    def _start_ahead(self, index: int) -> None:
+        """Let the agent play the episode `index` as it is now, before it learns from the last one."""
+        assert self.ahead is not None
+        self.acting = deepcopy(self.learning.agent.state_dict())
+        self.ahead.start(self.acting, practice_seed(self.learning.config, index))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the episodes, which have their own store."""
@@ -263,12 +288,13 @@ class Ahead:
         self._replacement = partial(Worker, _play, make_env, make_agent)
         self._worker, self._losses = self._replacement(), Losses()
         self._asked: tuple[bytes, int] = (b"", 0)
+        self.playing = False
 
     def start(self, acting: dict[str, Any], seed: int) -> None:
         """Begin the episode of `seed`, played by an agent in the state `acting`."""
         packed = io.BytesIO()  # a state sent as it is would be shared, and go on learning
         torch.save(acting, packed)
-        self._asked = (packed.getvalue(), seed)
+        self._asked, self.playing = (packed.getvalue(), seed), True
         self._worker.send(self._asked)
 
     def receive(self) -> Episode:
@@ -309,8 +335,19 @@ def labelled(agent: Agent, stores: Sequence[Path]) -> list[Episode]:
     if not any(demo.success for demo in prior):
         where = ", ".join(map(str, stores))
         raise RobotRLError(f"no episode of {where} has a reward: demonstrations must show success, as reward 1")
-    seeded = [replace(demo, meta={"seed": i} | demo.meta) for i, demo in enumerate(prior)]  # noise of their own
-    return [replace(demo, extras=agent.label(demo)) for demo in seeded]
+    for i, demo in enumerate(prior):
+        if demo.meta.get("seed") is None:
+            prior[i] = replace(demo, meta=demo.meta | {"seed": i})  # noise of its own
+    return [replace(demo, extras=agent.label(demo)) for demo in prior]
+
+
+CONVENTION = "a reward must be 0, or 1 at a success, which ends the episode"
+
+
+def sparse(episode: Episode) -> bool:
+    """Whether its rewards follow the convention."""
+    only_last = np.isin(episode.reward, (0, 1)).all() and not episode.reward[:-1].any()
+    return bool(only_last and (episode.terminated or not episode.success))
 
 
 def _fitting(path: Path, agent: Agent) -> list[Episode]:
@@ -321,9 +358,9 @@ def _fitting(path: Path, agent: Agent) -> list[Episode]:
     if not demos:
         raise RobotRLError(f"{path} holds no demonstrations; `robot-rl collect` or `import` makes some")
     for i, demo in enumerate(demos):
-        if not np.isin(demo.reward, (0, 1)).all() or demo.reward[:-1].any() or (demo.success and not demo.terminated):
+        if not sparse(demo):
             raise RobotRLError(
-                f"episode {i} of {path} has another reward convention: a reward must be 0, or 1 at a success, "
-                "which ends the episode. Cut it at its success and store the reward so."
+                f"episode {i} of {path} has another reward convention: {CONVENTION}. Cut it at its success and store "
+                "the reward so."
             )
     return demos

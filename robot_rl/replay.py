@@ -39,14 +39,17 @@ class Table:
         return self.count("all")
 
     def count(self, kind: Kind) -> int:
-        """Steps of a kind: all; the human's; of own successes, from where on nobody helped; of the agent's decisions.
+        """Steps of a kind: all; the human's; of successes, from where on nobody helped; of the agent's decisions.
 
         An agent whose decisions matter one by one marks them in its extras: "decision" (T + 1,), above 0 at one.
         """
         return len(self._starts[kind])
 
     def add(self, episode: Episode, only: np.ndarray | None = None) -> None:
-        """Append an episode whole; with `only` (T,) transitions start at those of its steps alone."""
+        """Append an episode whole; with `only` (T,) transitions start at those of its steps alone.
+
+        The latter are copies of what another table holds: they count among "all", and are no other kind here.
+        """
         T = len(episode)
         rows = {
             "state": episode.obs["state"] if self._look is None else self._look(episode),
@@ -64,13 +67,13 @@ class Table:
         for key, value in rows.items():
             self._reserve(key, value)
             self._columns[key][self._rows : self._rows + T + 1] = value
-        chosen = np.ones(T, bool) if only is None else only
+        original = np.full(T, only is None)
         decided = episode.extras.get("decision", np.ones(T + 1))[:T] > 0
         of_kind: dict[Kind, np.ndarray] = {
-            "all": chosen,
-            "human": chosen & episode.intervened,
-            "success": chosen & (episode.success & (np.arange(T) >= _hands_back(episode.intervened))),
-            "decision": chosen & decided & ~episode.intervened,
+            "all": original if only is None else only,
+            "human": original & episode.intervened,
+            "success": original & (episode.success & (np.arange(T) >= _hands_back(episode.intervened))),
+            "decision": original & decided & ~episode.intervened,
         }
         for kind, steps in of_kind.items():
             self._starts[kind] = np.append(self._starts[kind], self._rows + np.flatnonzero(steps))
@@ -125,26 +128,21 @@ class Table:
     def windows(self, size: int, horizon: int, history: int, generator: torch.Generator, kind: Kind = "all") -> Batch:
         """What imitation learns from (`Policy.loss`): "state" (B, history, S) and "action" (B, horizon, A).
 
-        The first observation repeats before an episode's start, the last action past its end. The human's are those
-        that the human executed for at least half of the horizon.
+        The first observation repeats before an episode's start; the last action past its end, and past a change of
+        hands: nobody is shown what another did.
         """
-        return self._windows(self._draw(size, generator, kind, horizon // 2), horizon, history)
+        return self._windows(self._draw(size, generator, kind), horizon, history)
 
-    def every_window(self, horizon: int, history: int) -> Batch:
-        """The windows of all steps, in the order in which they came; see `windows`."""
-        return self._windows(self._starts["all"], horizon, history)
+    def worth_imitating(self, horizon: int, history: int) -> Batch:
+        """The windows of all of the human's and successes' steps, in the order in which they came; see `windows`."""
+        return self._windows(np.union1d(self._starts["human"], self._starts["success"]), horizon, history)
 
     def _windows(self, at: np.ndarray, horizon: int, history: int) -> Batch:
-        future = np.minimum(at[:, None] + np.arange(horizon), self._columns["last"][at][:, None] - 1)
+        future = np.minimum(at[:, None] + np.arange(horizon), self._columns["end"][at][:, None] - 1)
         return _tensors({"state": self._history(at, history), "action": self._columns["action"][future]})
 
-    def reaching(self, kind: Kind, reach: int) -> np.ndarray:
-        """Rows of a kind; of the human's those with at least `reach` steps of the human from there on."""
+    def _draw(self, size: int, generator: torch.Generator, kind: Kind) -> np.ndarray:
         starts = self._starts[kind]
-        return starts[self._columns["end"][starts] - starts >= reach] if kind == "human" and len(starts) else starts
-
-    def _draw(self, size: int, generator: torch.Generator, kind: Kind, reach: int = 0) -> np.ndarray:
-        starts = self.reaching(kind, reach)
         if not len(starts):
             which = "" if kind == "all" else f" of steps of the kind '{kind}'"
             raise RobotRLError(f"the replay is empty{which}: record or collect episodes before learning from them")
@@ -231,20 +229,30 @@ class Replay:
         generator: torch.Generator,
         *,
         success_weight: float = 1.0,
-        human_weight: float = 1.0,
+        human_weight: float = 2.0,
     ) -> Batch:
         """Windows worth imitating: of demonstrations, of own successes and of the human's steps; see `Table.windows`.
 
         A step of the latter two is drawn so many times as often as one of a demonstration. What the agent did before
-        a human helped for the last time is not among them, whether the episode succeeded or not.
+        a human helped for the last time is not among them, whether the episode succeeded or not; nor is that of a
+        store of practice that is given beside demonstrations.
         """
-        wanted: list[tuple[Kind, float]] = [("success", success_weight), ("human", human_weight)]
-        weights = {kind: weight * len(self.online.reaching(kind, horizon // 2)) for kind, weight in wanted}
-        total = len(self.demos) + sum(weights.values())
-        shares = {kind: int(size * weight / total) for kind, weight in weights.items()}
-        parts = [self.online.windows(n, horizon, history, generator, kind) for kind, n in shares.items() if n > 0]
-        parts.append(self.demos.windows(size - sum(shares.values()), horizon, history, generator))
-        return _joined(parts)
+        wanted: list[tuple[Table, Kind, float]] = [
+            (self.demos, "success", 1.0),
+            (self.demos, "human", 1.0),
+            (self.online, "success", success_weight),
+            (self.online, "human", human_weight),
+        ]
+        weights = np.array([weight * table.count(kind) for table, kind, weight in wanted])
+        shares = (size * weights / max(weights.sum(), 1e-9)).astype(int)
+        shares[weights.argmax()] += size - shares.sum()
+        return _joined(
+            [
+                table.windows(int(n), horizon, history, generator, kind)
+                for (table, kind, _), n in zip(wanted, shares, strict=True)
+                if n > 0
+            ]
+        )
 
 
 def _joined(parts: list[Batch]) -> Batch:

@@ -60,7 +60,7 @@ class Watched:
         rng = np.random.default_rng(None if seed is None else [seed, 2])
         self._watching = rng.random() < self._human.rate
         self._operator.reset(None if seed is None else seed + 1)
-        self._acting, self._since, self._nearest = False, 0, self._operator.to_go(self._obs)
+        self._acting, self._since, self._nearest = False, -1, self._operator.to_go(self._obs)  # no step is made yet
         return self._obs
 
     def step(self, action: np.ndarray) -> Step:

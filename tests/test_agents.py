@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 
@@ -158,6 +159,21 @@ def test_it_learns_beside_a_human_whose_steps_are_stored_as_executed(name, polic
         ("expo", {"scale": 0.0}),
         ("taco", {"coins": 0}),
         ("taco", {"execute": 99}),
+        ("taco", {"batch": 1}),
+        ("residual", {"gamma": 1.5}),
+        ("residual", {"gamma": -1.0}),
+        ("residual", {"tau": 0.0}),
+        ("residual", {"tau": 5.0}),
+        ("residual", {"penalty": -1.0}),
+        ("residual", {"critic_only": -5}),
+        ("residual", {"scale": math.nan}),
+        ("residual", {"width": 0}),
+        ("residual", {"actor_learning_rate": -1e-4}),
+        ("expo", {"scale": math.inf}),
+        ("expo", {"base_learning_rate": 0.0}),
+        ("rlpd", {"temperature": 0.0}),
+        ("dsrl", {"bound": math.nan}),
+        ("dsrl", {"target_entropy": 5.0}),
     ],
 )
 def test_senseless_settings_are_named(name, wrong, policy):

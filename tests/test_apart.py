@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import torch
 from policies import checkpoint
 from robot_rl import apart
 from robot_rl.apart import Inbox, digest, publish, require_sound
-from robot_rl.checkpoints import load_agent
+from robot_rl.checkpoints import load_agent, save_agent
 from robot_rl.episodes import EpisodeStore
 from robot_rl.evaluate import evaluate
 from robot_rl.refine import RefineConfig, practice_seed
@@ -85,6 +86,65 @@ def test_killed_twenty_times_the_run_completes_and_no_episode_is_lost_or_doubled
     assert learned["updates"] == CONFIG.first_updates + CONFIG.utd * (steps - CONFIG.base_steps)
     after = evaluate(ToyEnv, partial(load_agent, out / "agent.pt"), episodes=100)["summary"]["successes"]
     assert after >= 85  # as without: test_residual.py
+
+
+def played(out, demos, base, config):
+    """A folder in which an actor has played all of its episodes."""
+    apart.act(out, [demos], ToyEnv, partial(built, base), replace(config, lead=config.steps), {})
+    return EpisodeStore.open(out / "episodes")
+
+
+def learn(out, demos, base, config):
+    apart.learn(out, [demos], partial(built, base), replace(config, lead=config.steps), {}, save_agent)
+
+
+def test_a_late_learner_takes_each_snapshot_at_its_own_steps_and_a_killed_one_those_it_missed(
+    toy_demos, toy_policy, tmp_path, monkeypatch
+):
+    config = RefineConfig(steps=400, base_steps=60, first_updates=20, utd=1, threads=1, snapshot_every=100)
+    store = played(tmp_path, toy_demos, toy_policy, config)
+    ends = np.cumsum([len(episode) for episode in store])
+    due = {mark: 20 + int(ends[ends >= mark][0]) - 60 for mark in (100, 200, 300, 400)}
+    real, taken = apart.snapshot_file, []
+
+    def killed(path, steps):
+        if steps == 200 and len(taken) < 4:  # asked whether it is there, then where to put it
+            taken.append(steps)
+            raise KeyboardInterrupt
+        return real(path, steps)
+
+    monkeypatch.setattr(apart, "snapshot_file", killed)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            learn(tmp_path, toy_demos, toy_policy, config)
+    taken += [0] * 4
+    learn(tmp_path, toy_demos, toy_policy, config)
+    made = {int(f.stem): load_agent(f).updates for f in (tmp_path / "snapshots").iterdir()}
+    assert made == due
+    assert load_agent(tmp_path / "agent.pt").updates == due[400]
+
+
+def test_what_demonstrations_teach_is_learned_before_anything_is_played(toy_demos, toy_policy, tmp_path, monkeypatch):
+    config = replace(CONFIG, steps=60, base_steps=0, first_updates=0, utd=0, offline_updates=30)
+    waits = []
+
+    def give_up(seconds):
+        waits.append(seconds)
+        if len(waits) == 3:
+            raise TimeoutError
+
+    monkeypatch.setattr(apart.time, "sleep", give_up)
+    with pytest.raises(TimeoutError):
+        played(tmp_path, toy_demos, toy_policy, config)
+    assert len(EpisodeStore.open(tmp_path / "episodes")) == 0, "no weights, no play"
+    agent = built(toy_policy)
+    seen = []
+    monkeypatch.setattr(type(agent), "update", lambda self, replay: seen.append(len(replay.online)) or {})
+    with EpisodeStore.create(tmp_path / "episodes", ToyEnv().spec) as store:  # as if it had played all the same
+        while sum(map(len, store)) < config.steps:
+            store.append(rollout(ToyEnv(), agent, explore=True, seed=len(store)))
+    learn(tmp_path, toy_demos, toy_policy, config)
+    assert seen == [0] * 30
 
 
 @pytest.fixture

@@ -97,6 +97,13 @@ def test_actor_and_learner_may_take_turns_in_one_folder(store, base, tmp_path):
     assert call(*words, *agent) == 2, "a run begun apart is not gone on with in one process"
 
 
+def test_a_simulated_human_is_refused_beside_a_robot(store, base, tmp_path, capsys):
+    robot = Path(__file__).parents[1] / "launch" / "params" / "sim_panda_lift.yaml"
+    words = ("refine", "--out", tmp_path / "run", "--policy", base, "--demos", store, "--robot", robot)
+    assert call(*words, "--human.skill", 1.0) == 2 and "no hands on a robot" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_selection_learns_from_demonstrations_alone(store, base, tmp_path):
     run = tmp_path / "taco"
     words = ("--out", run, "--policy", base, "--demos", store, "--steps", 0, "--offline-updates", 30, "--evaluate", 0)

@@ -41,7 +41,7 @@ def test_an_idle_robot_is_helped_after_the_patience_and_left_again():
     agent = Idle()
     episode = rollout(watched(), agent, explore=False, seed=0)
     first = int(np.flatnonzero(episode.intervened)[0])
-    assert first == HELP.patience - 1 and not episode.intervened[:first].any()
+    assert first == HELP.patience and not episode.intervened[:first].any()
     assert (episode.action[~episode.intervened] == 0).all() and np.abs(episode.action[episode.intervened]).sum() > 0
     runs = np.flatnonzero(np.diff(episode.intervened.astype(int)))
     assert len(runs) >= 2, "it let go"

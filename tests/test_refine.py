@@ -19,9 +19,11 @@ import torch
 
 from policies import checkpoint
 from robot_rl.agents.residual import ResidualConfig
+from robot_rl.apart import act
 from robot_rl.checkpoints import save_agent
 from robot_rl.episodes import EpisodeStore
-from robot_rl.refine import RefineConfig, refine
+from robot_rl.judged import Judged
+from robot_rl.refine import Learning, RefineConfig, labelled, refine
 from robot_rl.types import RobotRLError
 from sim.toy import ToyEnv
 
@@ -172,6 +174,73 @@ def test_lost_episodes_are_noticed(tmp_path, toy_demos, toy_policy):
         store.truncate(3)
     with pytest.raises(RobotRLError, match="lost episodes"):
         run(out, toy_demos, toy_policy)
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_an_episode_that_was_stored_is_kept_and_learned_from_first(overlap, toy_demos, toy_policy, tmp_path):
+    """A person's steps cannot be played again, so a run that is stopped while it learns throws none away."""
+    config, straight, stopped = replace(CONFIG, overlap=overlap, steps=400), tmp_path / "straight", tmp_path / "stopped"
+
+    def go(out):
+        refine(out, [toy_demos], ToyEnv, partial(built, toy_policy), config, {"agent": AGENT}, save_agent)
+
+    go(straight)
+    for most in (0, 4, 3):  # episodes that are learned from before somebody presses Ctrl-C
+        with pytest.MonkeyPatch.context() as patch:
+            learn, calls = Learning.learn, []
+
+            def interrupted(self, *given, learn=learn, calls=calls, most=most):
+                calls.append(1)
+                if len(calls) > most:
+                    raise KeyboardInterrupt
+                return learn(self, *given)
+
+            patch.setattr(Learning, "learn", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                go(stopped)
+        stored = {f: t for f, t in stamps(stopped / "episodes").items() if f.parent.name != "episodes"}
+    go(stopped)
+    after = stamps(stopped / "episodes")
+    assert stored and all(after[file] == time for file, time in stored.items())
+    assert same(*(torch.load(out / "checkpoint.pt", weights_only=True) for out in (straight, stopped)))
+    assert (straight / "metrics.jsonl").read_text() == (stopped / "metrics.jsonl").read_text()
+
+
+def test_what_an_actor_played_is_not_wiped_by_another_role(tmp_path, toy_demos, toy_policy):
+    config = replace(CONFIG, lead=CONFIG.steps)
+    act(tmp_path / "run", [toy_demos], ToyEnv, partial(built, toy_policy), config, {"agent": AGENT})
+    before = stamps(tmp_path / "run" / "episodes")
+    with pytest.raises(RobotRLError, match="go on with --role actor and learner"):
+        run(tmp_path / "run", toy_demos, toy_policy, config)
+    assert stamps(tmp_path / "run" / "episodes") == before
+
+
+def test_practice_of_another_reward_convention_is_refused(tmp_path, toy_demos, toy_policy):
+    for name, rewarded in {"graded": lambda s: s.score, "-1/0": lambda s: s.reward - 1}.items():
+
+        class Other(ToyEnv):
+            def step(self, action, rewarded=rewarded):
+                step = super().step(action)
+                return replace(step, reward=float(rewarded(step)))
+
+        with pytest.raises(RobotRLError, match="practice gave the rewards .* a reward must be 0, or 1 at a success"):
+            run(tmp_path / name, toy_demos, toy_policy, env=Other)
+    with pytest.raises(RobotRLError, match="the judge said 0.7"):
+        run(tmp_path / "judged", toy_demos, toy_policy, env=lambda: Judged(ToyEnv(), lambda obs: 0.7))
+
+
+def test_practice_in_which_nothing_would_be_learned_is_refused(tmp_path, toy_demos, toy_policy):
+    with pytest.raises(RobotRLError, match="of 100 steps the base alone would play all, as base_steps is 150"):
+        run(tmp_path / "run", toy_demos, toy_policy, replace(CONFIG, steps=100))
+
+
+def test_demonstrations_without_a_seed_get_noise_of_their_own(toy_demos, toy_policy, tmp_path):
+    demo = EpisodeStore.open(toy_demos).read(0)
+    with EpisodeStore.create(tmp_path / "twice", ToyEnv().spec) as store:
+        for _ in range(2):
+            store.append(replace(demo, meta={**demo.meta, "seed": None}))
+    first, second = labelled(built(toy_policy), [tmp_path / "twice"])
+    assert not np.array_equal(first.extras["base_action"], second.extras["base_action"])
 
 
 def test_no_demonstrations_is_an_error(tmp_path, toy_policy):

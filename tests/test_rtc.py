@@ -16,8 +16,11 @@ from policies.mlp import MlpConfig
 from policies.transformer import TransformerConfig
 from policies.unet import UnetConfig
 from robot_rl.agents.corrections import CorrectionsConfig
+from robot_rl.agents.dsrl import DsrlConfig
+from robot_rl.agents.expo import ExpoConfig
 from robot_rl.agents.frozen import Frozen, FrozenConfig
 from robot_rl.agents.residual import ResidualConfig
+from robot_rl.agents.taco import TacoConfig
 from robot_rl.types import RobotRLError
 from sim.toy import ToyEnv
 
@@ -160,12 +163,26 @@ def seen(n=3):
     return {"state": np.zeros((2, 4), np.float32), "committed": ahead}, ahead
 
 
-@pytest.mark.parametrize("config", [FrozenConfig(8), CorrectionsConfig(execute=8), ResidualConfig(whole_chunks=True)])
-def test_an_agent_hands_on_what_is_committed(fitted, config):
+@pytest.mark.parametrize("explore", [False, True])
+@pytest.mark.parametrize(
+    "config",
+    [
+        FrozenConfig(8),
+        CorrectionsConfig(execute=8),
+        ResidualConfig(whole_chunks=True),
+        DsrlConfig("na"),
+        DsrlConfig("sac"),
+        ExpoConfig(scale=0.5),
+        TacoConfig(),
+    ],
+    ids=lambda c: type(c).__name__ + getattr(c, "variant", ""),
+)
+def test_an_agent_hands_on_what_is_committed(fitted, config, explore):
     obs, ahead = seen()
     agent = config.build(fitted["flow"])
+    agent.updates = getattr(config, "critic_only", 0) + 1  # it is itself, not its base any more
     agent.reset(0)
-    np.testing.assert_array_equal(agent.decide(obs, explore=False).actions[:3], ahead)
+    np.testing.assert_array_equal(agent.decide(obs, explore=explore).actions[:3], ahead)
 
 
 def test_a_residual_plans_from_what_its_base_committed_also_with_several_candidates(fitted):

@@ -5,8 +5,8 @@ episodes those that were rewarded. Both are imitation: there is no critic, and n
 
     loss = imitation loss on the union of demonstrations, own successes and the human's steps, each step weighted
 
-What differs: weights are how often a step is drawn; episodes in which a human helped count by the human's steps alone;
-a moving average of the weights acts.
+What differs: weights are how often a step is drawn; of an episode in which a human helped, the human's steps count,
+and where it succeeded the robot's after the last help; a moving average of the weights acts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from robot_rl.agents.engine import generator, learned, require, restore
 from robot_rl.agents.frozen import Frozen, FrozenConfig
 from robot_rl.agents.student import Student
 from robot_rl.replay import Replay
-from robot_rl.types import Decision, Episode, Metrics, Obs, Policy, RobotRLError
+from robot_rl.types import Decision, Episode, Metrics, Obs, Policy
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class CorrectionsConfig:
 
     execute: int = 8
     """actions of each chunk that are executed before the next decision"""
-    human_weight: float = 1.0
+    human_weight: float = 2.0
     """how often a human's step is drawn, against one of a demonstration"""
     success_weight: float = 1.0
     """how often a step of an own successful episode is drawn, against one of a demonstration"""
@@ -53,8 +53,6 @@ class Corrections:
 
     def __init__(self, policy: Policy, config: CorrectionsConfig) -> None:
         require(config, batch=1, human_weight=0, success_weight=0)
-        if not 0 <= config.decay < 1:
-            raise RobotRLError(f"corrections needs a decay in [0, 1): {config}")
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.student = Student(policy, config.learning_rate, config.decay)
         self.optimizer = self.student.optimizer

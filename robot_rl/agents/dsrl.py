@@ -11,10 +11,11 @@ DSRL (2506.15799): the base maps noise w to a chunk a = pi(s, w) and is never to
 
 and in both pi^W(w|s), a squashed Gaussian in the box [-bound, bound], by SAC on Q(s, w).
 
-What differs from the paper: the discount counts control steps, not chunks; rewards are 0 and 1 and targets are clipped
-to [0, 1]; time-outs bootstrap; in `na` Q(s, w) learns from a mixture of normal, uniform and the actor's noise, so that
-it is fitted where the actor asks, and every window of h executed actions is a chunk, not only those planned as one; in
-`sac` the untrained actor's noise plays until the actor moves, so that what is stored lies in the box.
+What differs from the paper: no entropy in the backup; the discount counts control steps, not chunks; rewards are 0 and
+1 and targets are clipped to [0, 1]; time-outs bootstrap; in `na` Q(s, w) learns from a mixture of normal, uniform and
+the actor's noise, so that it is fitted where the actor asks, and every window of h executed actions is a chunk, not
+only those planned as one; in `sac` the untrained actor's noise plays until the actor moves, so that what is stored lies
+in the box.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from robot_rl.agents.engine import (
     require,
     restore,
 )
-from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows, looked
+from robot_rl.agents.frozen import Frozen, FrozenConfig, committed, in_rows, looked
 from robot_rl.replay import Batch, Replay
 from robot_rl.types import Decision, Episode, Metrics, Obs, Policy, RobotRLError
 
@@ -88,8 +89,8 @@ class Dsrl:
 
     def __init__(self, policy: Policy, config: DsrlConfig) -> None:
         require(config, heads=2, batch=1)
-        if min(config.bound, config.temperature) <= 0:
-            raise RobotRLError(f"dsrl needs a bound and a temperature above 0: {config}")
+        if config.bound <= 0:
+            raise RobotRLError(f"dsrl needs a bound above 0: {config}")
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.base = Frozen(policy, FrozenConfig(config.execute))
         seen, A = policy.n_obs * policy.n_seen, len(policy.spec.action)
@@ -131,7 +132,8 @@ class Dsrl:
         history = looked(first.policy, obs, rows)
         draws = torch.cat([torch.randn(1, first._noise_dim, generator=player.base.exploration) for player in players])
         noise = in_rows(lambda h, e: first.actor(first._seen(h), e)[0], rows, history, draws)
-        chunks = in_rows(first._chunk, rows, history, noise).unflatten(1, (first.config.execute, -1)).numpy()
+        chunks = in_rows(first._chunk, rows, history, noise, *committed(obs))
+        chunks = chunks.unflatten(1, (first.config.execute, -1)).numpy()
         if first.config.variant == "na":
             return [Decision(chunk) for chunk in chunks]
         return [
@@ -162,6 +164,11 @@ class Dsrl:
             metrics = self._critic_step(batch) | self._noise_critic_step(batch)
             follow(self.target, self.critic, c.tau)
         else:
+            if not replay.online.count("decision"):
+                raise RobotRLError(
+                    "dsrl as sac learns from its own decisions alone, and there are none yet: leave out "
+                    "--offline-updates, or use --agent.variant na"
+                )
             batch = replay.online.sample(c.batch, c.execute, c.gamma, self._random, history=self.n_obs, kind="decision")
             metrics = self._noise_td_step(batch)
             follow(self.target, self.noise_critic, c.tau)
@@ -221,9 +228,9 @@ class Dsrl:
         """(B, To, S) to (B, To * S), as the base sees it."""
         return self.policy.normalise(history).flatten(1)
 
-    def _chunk(self, history: Tensor, noise: Tensor) -> Tensor:
-        """(B, h * A) that the base makes of `noise` (B, H * A) and would execute."""
-        chunk = self.policy.sample({"state": history}, noise.unflatten(1, (self.policy.horizon, -1)))
+    def _chunk(self, history: Tensor, noise: Tensor, *begun: Tensor) -> Tensor:
+        """(B, h * A) that the base makes of `noise` (B, H * A) and would execute; see `committed`."""
+        chunk = self.policy.sample({"state": history}, noise.unflatten(1, (self.policy.horizon, -1)), *begun)
         return chunk[:, : self.config.execute].flatten(1)
 
     def _mixture(self, seen: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ from robot_rl.agents.engine import (
     restore,
     scales,
 )
-from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows, looked, looked_along
+from robot_rl.agents.frozen import Frozen, FrozenConfig, committed, in_rows, looked, looked_along
 from robot_rl.agents.student import Student
 from robot_rl.replay import Batch, Replay
 from robot_rl.types import Decision, Episode, Metrics, Obs, Policy, RobotRLError
@@ -93,8 +93,8 @@ class Expo:
 
     def __init__(self, policy: Policy, config: ExpoConfig) -> None:
         require(config, heads=2, candidates=1, batch=1, actor_every=1)
-        if min(config.scale, config.gripper_scale, config.temperature) <= 0:
-            raise RobotRLError(f"expo needs scales and a temperature above 0: {config}")
+        if min(config.scale, config.gripper_scale) <= 0:
+            raise RobotRLError(f"expo needs scales above 0: {config}")
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.student = Student(policy, config.base_learning_rate, config.decay)
         self.base = Frozen(self.student.averaged, FrozenConfig(config.execute))
@@ -136,9 +136,8 @@ class Expo:
         history = looked(first.policy, obs, rows).repeat_interleave(n, 0)
         noise = torch.cat([player.base.noise(n) for player in players])
         draws = torch.cat([torch.randn(n, first._edits, generator=player.base.exploration) for player in players])
-        chosen = in_rows(
-            first._judged, max(rows, n), history, noise, draws * explore
-        )  # each row: two chunks, two values
+        given = (history, noise, draws * explore, *committed(obs, n))
+        chosen = in_rows(first._judged, max(rows, n), *given)  # each row: two chunks, two values
         chunks, values = chosen.split([2 * first._dim, 2], -1)
         best = values.reshape(len(players), 2 * n).argmax(1)
         chunks = chunks.reshape(len(players), 2 * n, first.config.execute, -1)
@@ -213,11 +212,14 @@ class Expo:
         full = chunk + edit.repeat(1, self.config.execute)
         return full + (full.clamp(-1.0, 1.0) - full).detach(), log_density
 
-    def _judged(self, history: Tensor, noise: Tensor, draws: Tensor) -> Tensor:
-        """(B, 2 * h * A + 2): the base's chunk of `noise`, its edit, and the values of both."""
-        chunk = self.base.policy.sample({"state": history}, noise)[:, : self.config.execute].flatten(1)
+    def _judged(self, history: Tensor, noise: Tensor, draws: Tensor, *begun: Tensor) -> Tensor:
+        """(B, 2 * h * A + 2): the base's chunk of `noise`, its edit, and the values of both; see `committed`."""
+        chunk = self.base.policy.sample({"state": history}, noise, *begun)[:, : self.config.execute].flatten(1)
         state = self.policy.normalise(history[:, -1])
         edited, _ = self._edited(state, chunk, draws)
+        for ahead in begun:  # it was edited when it was planned
+            n = min(ahead[0].numel(), self._dim)
+            edited[:, :n] = chunk[:, :n]
         values = [self.critic(state, c).mean(0)[:, None] for c in (chunk, edited)]
         return torch.cat([chunk, edited, *values], -1)
 

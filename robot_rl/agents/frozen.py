@@ -63,7 +63,7 @@ class Frozen:
         rows_seen = looked(first.policy, obs, rows)
         noise = torch.cat([player.noise(1) for player in players])
         sample = first.policy.sample
-        chunks = in_rows(lambda s, *given: sample({"state": s}, *given), rows, rows_seen, noise, *_committed(obs))
+        chunks = in_rows(lambda s, *given: sample({"state": s}, *given), rows, rows_seen, noise, *committed(obs))
         return [Decision(chunk) for chunk in chunks[:, : first.config.execute].numpy()]
 
     def noise(self, n: int) -> torch.Tensor:
@@ -106,12 +106,12 @@ def looked_along(policy: Policy, episode: Episode) -> np.ndarray:
     return looked(policy, seen, LOOKS)[:, 0].numpy() if policy.sees_images else episode.obs["state"]
 
 
-def _committed(obs: Sequence[Obs]) -> list[torch.Tensor]:
-    """What the only player's chunk must begin with, (1, n, A); nothing where nothing is committed."""
+def committed(obs: Sequence[Obs], candidates: int = 1) -> list[torch.Tensor]:
+    """What the only player's chunks must begin with, (candidates, n, A); nothing where nothing is committed."""
     found = [o["committed"] for o in obs if "committed" in o]
     if found and len(obs) > 1:
         raise RobotRLError(f"{len(obs)} players decide together; committed actions are for one that decides alone")
-    return [torch.from_numpy(np.asarray(actions, np.float32))[None] for actions in found]
+    return [torch.from_numpy(np.asarray(actions, np.float32)).expand(candidates, -1, -1) for actions in found]
 
 
 def in_rows(function: Callable[..., torch.Tensor], rows: int, *batches: torch.Tensor) -> torch.Tensor:

@@ -5,12 +5,13 @@ RLPD (2302.02948) with what HIL-SERL (2410.21845) adds for arms; half of each ba
     arm      y = sum_{k<n} gamma^k r_{t+k} + gamma^n min Q'(s_{t+n}, a'),  a' ~ actor; no entropy in the backup
     gripper  y = sum_{k<n} gamma^k (r_{t+k} - penalty * toggled_{t+k})
                  + gamma^n Q'_g(s_{t+n}, argmax_g Q_g(s_{t+n}, g)),
-             g in {open, stay, close} for each gripper: a double DQN, and the penalty is in every one of its steps
+             g in {open, close} for each gripper: a double DQN, and the penalty is in every one of its steps
 
 Every step is decided by itself. The base policy, where there is one that does something, only plays until the
 critic-only phase is over (warm start, WSRL 2412.07762); the actor starts from nothing.
 
-What differs from HIL-SERL: n-step returns; heads drawn in pairs (REDQ); whether the fingers toggled is read from the
+What differs from HIL-SERL: there is no third choice to stay (0 is that in simulation, but half open on a robot), who
+says the same again stays; n-step returns; heads drawn in pairs (REDQ); whether the fingers toggled is read from the
 commands, at which a human's count too; values are clipped to [0, 1], the gripper's to [-1, 1]; time-outs bootstrap.
 """
 
@@ -40,7 +41,7 @@ from robot_rl.agents.engine import (
 )
 from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows, looked
 from robot_rl.replay import Batch, Replay
-from robot_rl.types import Decision, Episode, Metrics, Obs, Policy, RobotRLError
+from robot_rl.types import Decision, Episode, Metrics, Obs, Policy
 
 
 @dataclass(frozen=True)
@@ -88,14 +89,12 @@ class Rlpd:
 
     def __init__(self, policy: Policy, config: RlpdConfig) -> None:
         require(config, heads=2, gripper_penalty=0, n_step=1, batch=1, actor_every=1)
-        if config.temperature <= 0:
-            raise RobotRLError(f"rlpd needs a temperature above 0: {config}")
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.base = Frozen(policy, FrozenConfig(config.execute))
         D, grippers = policy.n_seen, ["gripper" in c.name for c in policy.spec.action]
         self._arm, self._fingers = np.flatnonzero(~np.array(grippers)), np.flatnonzero(grippers)
-        options = list(itertools.product((-1.0, 0.0, 1.0), repeat=len(self._fingers)))
-        self._options = torch.tensor(options)  # (3^G, G): what the grippers can be told
+        options = list(itertools.product((-1.0, 1.0), repeat=len(self._fingers)))
+        self._options = torch.tensor(options)  # (2^G, G): what the grippers can be told
         self.actor = SquashedGaussian(D, config.width, len(self._arm), 1.0)
         self.critic = CriticEnsemble(config.heads, D + len(self._arm), config.width)
         self.gripper = CriticEnsemble(2, D + len(self._fingers), config.width)
@@ -142,7 +141,7 @@ class Rlpd:
         """Whether a gripper was told otherwise than it was told last: "toggled" (T + 1,)."""
         toggled = np.zeros((len(episode) + 1, len(self._fingers)), np.float32)
         for i, finger in enumerate(self._fingers):
-            told = np.flatnonzero(episode.action[:, finger])  # 0 leaves it as it is
+            told = np.flatnonzero(episode.action[:, finger])  # 0 tells neither
             signs = np.sign(episode.action[told, finger])
             toggled[told[1:], i] = signs[1:] != signs[:-1]
         return {"toggled": toggled.sum(1)}

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from robot_rl.agents.engine import adamw, descend, generator, layer_norm_mlp, learned, require, restore
-from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows, looked
+from robot_rl.agents.frozen import Frozen, FrozenConfig, committed, in_rows, looked
 from robot_rl.replay import Replay
 from robot_rl.types import Decision, Episode, Metrics, Obs, Policy
 
@@ -53,7 +53,7 @@ class Taco:
     """Implements `Agent`. Before its first update it acts as the base, bit for bit."""
 
     def __init__(self, policy: Policy, config: TacoConfig) -> None:
-        require(config, candidates=1, coins=1, batch=1)
+        require(config, candidates=1, coins=1, batch=2)
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.base = Frozen(policy, FrozenConfig(config.execute))
         inlet = policy.n_obs * policy.n_seen + config.execute * len(policy.spec.action)
@@ -89,7 +89,7 @@ class Taco:
         n = first.config.candidates
         history = looked(first.policy, obs, rows).repeat_interleave(n, 0)
         noise = torch.cat([player.base.noise(n) for player in players])
-        judged = in_rows(first._judged, max(rows, n), history, noise).unflatten(0, (-1, n))
+        judged = in_rows(first._judged, max(rows, n), history, noise, *committed(obs, n)).unflatten(0, (-1, n))
         best = judged[..., -1].argmin(1)
         chunks = judged[torch.arange(len(players)), best, :-1].unflatten(1, (first.config.execute, -1))
         return [Decision(chunk) for chunk in chunks.numpy()]
@@ -100,8 +100,7 @@ class Taco:
 
     def update(self, replay: Replay) -> Metrics:
         """One step of regression onto the coins of demonstrated steps."""
-        if self._coins is None or len(self._coins[0]) != len(replay.demos):  # a human may have added to them
-            self._coins = self._tossed(replay)
+        self._coins = self._coins or self._tossed(replay)
         steps, coins = self._coins
         index = torch.randint(len(steps), (self.config.batch,), generator=self._random)
         self.prior_scale.train()
@@ -125,15 +124,15 @@ class Taco:
         self.prior_scale.eval()
 
     def _tossed(self, replay: Replay) -> tuple[Tensor, Tensor]:
-        """Every demonstrated step once, and its coins: the same whenever learning starts or resumes, or more come."""
+        """Every demonstrated step once, and its coins: the same whenever learning starts or resumes."""
         random = torch.Generator().manual_seed(0)
-        windows = replay.demos.every_window(self.config.execute, self.n_obs)
+        windows = replay.demos.worth_imitating(self.config.execute, self.n_obs)
         x = torch.cat([self.policy.normalise(windows["state"]).flatten(1), windows["action"].flatten(1)], -1)
         return x, 2.0 * torch.randint(2, (len(x), self.config.coins), generator=random) - 1
 
-    def _judged(self, history: Tensor, noise: Tensor) -> Tensor:
-        """(B, h * A + 1): the base's chunk of `noise`, and how new it is."""
-        chunk = self.base.policy.sample({"state": history}, noise)[:, : self.config.execute].flatten(1)
+    def _judged(self, history: Tensor, noise: Tensor, *begun: Tensor) -> Tensor:
+        """(B, h * A + 1): the base's chunk of `noise`, and how new it is; see `committed`."""
+        chunk = self.base.policy.sample({"state": history}, noise, *begun)[:, : self.config.execute].flatten(1)
         x = torch.cat([self.policy.normalise(history).flatten(1), chunk], -1)
         return torch.cat([chunk, self.flips(x).square().mean(-1, keepdim=True)], -1)
 

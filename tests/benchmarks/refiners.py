@@ -1,8 +1,9 @@
 """Every refiner on the same base, demonstrations and budget: `python tests/benchmarks/refiners.py can --out runs/can`.
 
 Runs `robot-rl` for each refiner and seed (--only, --seeds; --jobs at once) into --out, where finished and stopped runs
-are found again; prints a table of successes on the same 100 start states after so many control steps, and draws them
-(curves.png). Takes hours.
+are found again, and prints the rows of docs/results.md, section 8: successes on the same 100 start states after so many
+control steps (`curves.py` draws them from there). With --demonstrations 13 170 it trains the base anew on so many more
+demonstrations instead, each time from nothing: what the human's effort would have brought in that way. Takes hours.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import matplotlib.pyplot as plt
-import numpy as np
-
+from robot_rl.episodes import EpisodeStore
 from robot_rl.statistics import wilson
 
 TASKS = {
@@ -50,18 +52,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", default=list(REFINERS), choices=REFINERS)
+    parser.add_argument("--demonstrations", type=int, nargs="+")
     parser.add_argument("--jobs", type=int, default=2)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     _base(given.task, given.out)
+    jobs: list[Callable[[], None]]
+    if given.demonstrations:
+        jobs = [partial(_base, given.task, given.out, more) for more in given.demonstrations]
+    else:
+        jobs = [partial(_refine, given.task, given.out, name, seed) for seed in given.seeds for name in given.only]
     with ThreadPoolExecutor(given.jobs) as pool:
-        list(
-            pool.map(
-                lambda job: _refine(given.task, given.out, *job), [(n, s) for s in given.seeds for n in given.only]
-            )
-        )
-    print(_table(given.task, given.out, given.only, given.seeds))
-    _curves(given.task, given.out, given.only, given.seeds)
+        list(pool.map(lambda job: job(), jobs))
+    if given.demonstrations:
+        print(_demonstrations(given.out, given.demonstrations))
+    else:
+        print(_table(given.task, given.out, given.only, given.seeds))
 
 
 def _robot_rl(out: Path, log: str, words: str) -> None:
@@ -72,19 +78,22 @@ def _robot_rl(out: Path, log: str, words: str) -> None:
         subprocess.run(command, check=True, cwd=out, stdout=file, stderr=file, env=environment)
 
 
-def _base(task: str, out: Path) -> None:
+def _base(task: str, out: Path, more: int = 0) -> None:
+    """The base; or one like it that saw `more` demonstrations of the last skill."""
     world, demonstrations, steps, _, _ = TASKS[task]
-    if not (out / "base" / "report.html").exists():
-        for episodes, skill in demonstrations:
-            _robot_rl(
-                out, "base", f"collect --out demos --world {world} --episodes {episodes} --skill {skill} --workers 1"
-            )
-        _robot_rl(
-            out,
-            "base",
-            f"pretrain --out base --store demos --steps {steps} --batch 128 --warmup 300 --evaluate 100 --workers 1 "
-            f"{MLP}",
-        )
+    episodes, skill = demonstrations[-1]
+    demonstrations = [*demonstrations, (episodes + more, skill)] if more else demonstrations
+    demos, base = (f"{name}-{more}" if more else name for name in ("demos", "base"))
+    if (out / base / "report.html").exists():
+        return
+    for episodes, skill in demonstrations:
+        _robot_rl(out, base, f"collect --out {demos} --world {world} --episodes {episodes} --skill {skill} --workers 1")
+    _robot_rl(
+        out,
+        base,
+        f"pretrain --out {base} --store {demos} --steps {steps} --batch 128 --warmup 300 --evaluate 100 --workers 1 "
+        f"{MLP}",
+    )
 
 
 def _refine(task: str, out: Path, name: str, seed: int) -> None:
@@ -104,61 +113,50 @@ def _folder(name: str, seed: int) -> str:
 
 
 def _table(task: str, out: Path, names: list[str], seeds: list[int]) -> str:
-    """Markdown: successes of 100 at each snapshot, a column a seed's worth joined by commas."""
+    """Rows of markdown, one a finished run: successes of 100 at each snapshot."""
     *_, steps, every = TASKS[task]
     marks = range(every, steps + 1, every)
-    lines = [f"| refiner | base | {' | '.join(f'{m:,}' for m in marks)} | length, roughness at the end | human steps |"]
-    lines.append("|---" * (len(marks) + 4) + "|")
-    for name in names:
-        runs = _finished(out, name, seeds)
-        if not runs:
-            continue
-        labels = ["base", *(f"{m} steps" for m in marks)]
-        summaries = {label: [_summary(run, label) for run in runs] for label in labels}
-        cells = [", ".join(str(s["successes"]) for s in summaries[label]) for label in labels]
-        last = summaries[labels[-1]]
-        ends = ", ".join(f"{s['mean_success_length'] or 0:.0f}; {s['mean_roughness']:.3f}" for s in last)
-        human = ", ".join(f"{_human_steps(run):.0f}" for run in runs)
-        lines.append(f"| {name} | {' | '.join(cells)} | {ends} | {human} |")
+    titles = ["refiner", "seed", "base", *(f"{m:,}" for m in marks), "length, roughness at the end", "human steps"]
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    for name, seed in [(name, seed) for name in names for seed in seeds]:
+        run = out / _folder(name, seed)
+        if (run / "promotion.json").exists():
+            summaries = [_summary(run, label) for label in ["base", *(f"{m} steps" for m in marks)]]
+            last = summaries[-1]
+            ends = f"{last['mean_success_length'] or 0:.0f}; {last['mean_roughness']:.3f}"
+            cells = [*(str(s["successes"]) for s in summaries[:-1]), _told(last), ends, f"{_human_steps(run):,.0f}"]
+            lines.append(f"| {name} | {seed} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _curves(task: str, out: Path, names: list[str], seeds: list[int]) -> None:
-    """`curves.png`: success, all seeds of a refiner together, with Wilson intervals, by control and by human steps."""
-    *_, steps, every = TASKS[task]
-    marks = [0, *range(every, steps + 1, every)]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5), sharey=True, layout="constrained")
-    for name in names:
-        runs = _finished(out, name, seeds)
-        if not runs:
-            continue
-        summaries = [[_summary(run, f"{m} steps" if m else "base") for run in (runs if m else runs[:1])] for m in marks]
-        won = [sum(s["successes"] for s in at) for at in summaries]
-        played = [sum(s["episodes"] for s in at) for at in summaries]
-        (line,) = left.plot(marks, np.divide(won, played), marker="o", label=f"{name} ({len(runs)} seeds)")
-        low, high = zip(*map(wilson, won, played), strict=True)
-        left.fill_between(marks, low, high, color=line.get_color(), alpha=0.1)
-        human = [np.mean([_human_steps(run, mark) for run in runs]) for mark in marks]
-        if human[-1]:
-            right.plot(human, np.divide(won, played), marker="o", color=line.get_color())
-    left.set(xlabel="control steps, those of the base alone counted", ylabel="success", ylim=(0, 1))
-    right.set(xlabel="human steps")
-    left.legend()
-    figure.savefig(out / "curves.png", dpi=100)
+def _demonstrations(out: Path, numbers: list[int]) -> str:
+    """Rows of markdown: demonstrations more than the base's, their control steps, successes of 100."""
+    lines = ["| more demonstrations | their steps | success |", "|---|---|---|"]
+    first = _steps(out / "demos")
+    for more in numbers:
+        summary = json.loads((out / f"base-{more}" / "evaluation.json").read_text())["summary"]
+        lines.append(f"| {more} | {_steps(out / f'demos-{more}') - first:,} | {_told(summary)} |")
+    return "\n".join(lines)
 
 
-def _finished(out: Path, name: str, seeds: list[int]) -> list[Path]:
-    runs = [out / _folder(name, seed) for seed in seeds]
-    return [run for run in runs if (run / "promotion.json").exists()]
+def _steps(store: Path) -> int:
+    episodes = EpisodeStore.open(store)
+    return sum(len(episodes.read(i, images=False)) for i in range(len(episodes)))
 
 
-def _summary(run: Path, label: str) -> dict[str, float]:
-    return json.loads((run / f"evaluation_{label}.json").read_text())["summary"]
+def _told(summary: dict[str, Any]) -> str:
+    low, high = wilson(summary["successes"], summary["episodes"])
+    return f"{summary['successes']} ({100 * low:.0f}-{100 * high:.0f} %)"
 
 
-def _human_steps(run: Path, until: float = np.inf) -> float:
+def _summary(run: Path, label: str) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((run / f"evaluation_{label}.json").read_text())["summary"]
+    return summary
+
+
+def _human_steps(run: Path) -> float:
     rows = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
-    return sum(row.get("intervened", 0.0) for row in rows if row["step"] <= until)
+    return sum(row.get("intervened", 0.0) for row in rows)
 
 
 if __name__ == "__main__":
