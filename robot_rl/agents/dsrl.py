@@ -89,8 +89,6 @@ class Dsrl:
 
     def __init__(self, policy: Policy, config: DsrlConfig) -> None:
         require(config, heads=2, batch=1)
-        if config.bound <= 0:
-            raise RobotRLError(f"dsrl needs a bound above 0: {config}")
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.base = Frozen(policy, FrozenConfig(config.execute))
         seen, A = policy.n_obs * policy.n_seen, len(policy.spec.action)
