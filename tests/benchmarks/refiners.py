@@ -123,7 +123,8 @@ def _table(task: str, out: Path, names: list[str], seeds: list[int]) -> str:
         if (run / "promotion.json").exists():
             summaries = [_summary(run, label) for label in ["base", *(f"{m} steps" for m in marks)]]
             last = summaries[-1]
-            ends = f"{last['mean_success_length'] or 0:.0f}; {last['mean_roughness']:.3f}"
+            length = f"{last['mean_success_length']:.0f}" if last["successes"] else "-"
+            ends = f"{length}; {last['mean_roughness']:.3f}"
             cells = [*(str(s["successes"]) for s in summaries[:-1]), _told(last), ends, f"{_human_steps(run):,.0f}"]
             lines.append(f"| {name} | {seed} | {' | '.join(cells)} |")
     return "\n".join(lines)
