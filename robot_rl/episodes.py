@@ -83,7 +83,7 @@ class EpisodeStore:
         """Episode i, checked against its checksums; without `images` they are neither read nor in `obs`."""
         if not -len(self) <= i < len(self):
             raise IndexError(f"episode {i} of {len(self)} in {self.path}")
-        return episode_files.read(self.path / self._names[i], images=images)
+        return episode_files.read(self.path / self._names[i], self.spec, images=images)
 
     def append(self, episode: Episode) -> int:
         """Store an episode and return its index.
@@ -163,22 +163,22 @@ def repair(path: Path | str) -> list[str]:
     which every array is readable and matches its checksums; the original goes to `damaged/`.
     """
     path = Path(path)
-    _spec(path)
+    spec = _spec(path)
     with _lock(path):
         lines = [f"removed {name}, left by a killed writer" for name in _sweep(path)]
         for name in _names(path):
             try:
-                episode_files.read(path / name, images=True)
+                episode_files.read(path / name, spec, images=True)
             except RobotRLError as error:
-                lines.append(f"episode {name}: {error.__cause__}; {_mend(path, name)}")
+                lines.append(f"episode {name}: {error.__cause__ or error}; {_mend(path, spec, name)}")
     return lines
 
 
-def _mend(path: Path, name: str) -> str:
+def _mend(path: Path, spec: Spec, name: str) -> str:
     """Replace a damaged episode by its whole prefix; what was done, in words."""
-    prefix, temporary = episode_files.read_prefix(path / name), path / f".tmp-{name}"
+    prefix, temporary = episode_files.read_prefix(path / name, spec), path / f".tmp-{name}"
     if prefix is not None:
-        episode_files.write(temporary, episode_files.encode(prefix, _spec(path)))
+        episode_files.write(temporary, episode_files.encode(prefix, spec))
     (path / "damaged").mkdir(exist_ok=True)
     places = (path / "damaged" / f"{name}.{i}" for i in itertools.count())
     kept = next(place for place in places if not place.exists())

@@ -12,7 +12,7 @@ import h5py
 
 from drivers import bag, robot_file
 from robot_rl.episodes import EpisodeStore
-from robot_rl.formats import diffusion_policy, lerobot, lerobot_writer, robomimic, robosuite_hdf5
+from robot_rl.formats import diffusion_policy, hdf5, lerobot, lerobot_writer, robomimic, robosuite_hdf5
 from robot_rl.types import Episode, RobotRLError, Spec
 from sim import pusht
 from sim.robosuite_env import RobosuiteEnv
@@ -64,7 +64,7 @@ def _dataset(source: Path, world: WorldConfig) -> tuple[Spec, Iterator[Episode]]
         return _diffusion_policy(source, world)
     if not h5py.is_hdf5(source):
         raise RobotRLError(f"{source} is neither a folder nor a whole HDF5 file; copy it again or name another")
-    with h5py.File(source) as file:
+    with hdf5.opened(source) as file:
         data = file.get("data")
         if data is None:
             raise RobotRLError(f"{source} has no group 'data'; it is neither robomimic's nor robosuite's")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from robot_rl import control
+from robot_rl import control, zarr_metadata
 from robot_rl.types import CameraSpec, Episode, Obs, RobotRLError, Spec
 
 SPEC = "robot_rl_spec"  # attribute of buffers of our own
@@ -55,7 +55,7 @@ def read(path: Path, spec: Spec, observe: Rows, grade: Rows) -> Iterator[Episode
 def own_spec(path: Path) -> Spec | None:
     """The Spec of a buffer that `write` made; None: another project's."""
     try:
-        told = zarr.open_group(str(path), mode="r").attrs.get(SPEC)
+        told = zarr_metadata.open_group(path)[0].attrs.get(SPEC)
     except (OSError, ValueError, KeyError) as error:
         raise RobotRLError(f"{path} is not a whole Diffusion Policy replay buffer: {error}") from error
     return None if told is None else Spec.from_dict(json.loads(str(told)))
@@ -130,7 +130,7 @@ def _open(path: Path) -> tuple[Any, list[int]]:
     if not path.exists():
         raise RobotRLError(f"{path} does not exist; give the folder of a Diffusion Policy replay buffer (*.zarr)")
     try:
-        root: Any = zarr.open_group(str(path), mode="r")
+        root, _ = zarr_metadata.open_group(path)
         data, ends = root["data"], np.asarray(root["meta"]["episode_ends"][:])
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise RobotRLError(

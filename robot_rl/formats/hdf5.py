@@ -12,16 +12,18 @@ from typing import Any
 import h5py
 import numpy as np
 
+from robot_rl.formats import hdf5_guard
 from robot_rl.types import RobotRLError
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """The file at `path`, for reading; raises where it is missing, no HDF5, or cut short."""
+    """The file at `path`, for reading; raises where it is missing, no HDF5, cut short, or reads other files."""
     if not path.is_file():
         raise RobotRLError(f"{path} is no file; give the path of an HDF5 file of demonstrations")
     try:
         with h5py.File(path, "r") as file:
+            hdf5_guard.require_safe(file)
             yield file
     except OSError as error:
         raise RobotRLError(f"{path} is not a whole HDF5 file ({error}); copy or download it again") from error
@@ -41,6 +43,7 @@ def array(group: h5py.Group, key: str, where: str) -> np.ndarray:
     """The dataset `key` of a demonstration; raises where it is missing or holds NaN or infinity."""
     if not isinstance(group.get(key), h5py.Dataset):
         raise RobotRLError(f"{where} lacks '{key}'; it has {sorted(group)}. Record or convert it again with it")
+    hdf5_guard.require_numbers(group[key], where)
     values = group[key][()]
     if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
         first = int(np.argmax(~np.isfinite(values).reshape(len(values), -1).all(1)))
