@@ -57,7 +57,7 @@ def encode(episode: Episode, spec: Spec) -> Files:
         text = json.dumps(attributes, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise RobotRLError(f"episode.meta is not plain JSON ({error}): keep text, finite numbers, lists") from error
-    files[".zattrs"] = json.dumps({**attributes, "crc32": _crc_of(json.loads(text))}, indent=1).encode()
+    files[".zattrs"] = json.dumps({**attributes, "crc32": checksum(json.loads(text))}, indent=1).encode()
     return files
 
 
@@ -228,13 +228,14 @@ def _checksums(array: np.ndarray, rows: int) -> list[int]:
     return [zlib.crc32(array[i : i + rows].tobytes(), form) for i in range(0, len(array), rows)]
 
 
-def _crc_of(attributes: Mapping[str, Any]) -> int:
+def checksum(attributes: Mapping[str, Any]) -> int:
+    """CRC-32 of attributes, whatever the order of their names."""
     return zlib.crc32(json.dumps(attributes, sort_keys=True).encode())
 
 
 def _attributes(directory: Path) -> dict[str, Any]:
     attributes = json.loads(_content(directory, ".zattrs", zarr_metadata.LARGEST_METADATA))
-    if not isinstance(attributes, dict) or attributes.pop("crc32", None) != _crc_of(attributes):
+    if not isinstance(attributes, dict) or attributes.pop("crc32", None) != checksum(attributes):
         raise ValueError(".zattrs does not match its checksum")
     kinds = {"terminated": bool, "truncated": bool, "length": int, "meta": dict, "checksums": dict}
     if wrong := [key for key, kind in kinds.items() if type(attributes.get(key)) is not kind]:

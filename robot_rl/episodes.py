@@ -25,10 +25,12 @@ from pathlib import Path
 from typing import IO
 
 from robot_rl import episode_files
+from robot_rl.atomic import atomically, discard
+from robot_rl.formats import paths
 from robot_rl.types import Episode, RobotRLError, Spec
 
 FORMAT = "robot-rl episodes"
-VERSION = 1
+VERSION, BEFORE = 2, 1  # the one before had no checksum in the store's own .zattrs
 GIB = 2**30
 
 
@@ -163,9 +165,12 @@ def repair(path: Path | str) -> list[str]:
     which every array is readable and matches its checksums; the original goes to `damaged/`.
     """
     path = Path(path)
-    spec = _spec(path)
+    spec = _spec(path, repairing=True)
     with _lock(path):
         lines = [f"removed {name}, left by a killed writer" for name in _sweep(path)]
+        if json.loads((path / ".zattrs").read_bytes()).get("version") == BEFORE:
+            _write_root(path, spec)
+            lines.append(f"its .zattrs was of version {BEFORE}, and is now of version {VERSION}, with a checksum")
         for name in _names(path):
             try:
                 episode_files.read(path / name, spec, images=True)
@@ -192,24 +197,32 @@ def _mend(path: Path, spec: Spec, name: str) -> str:
 # ---------------------------------------------------------------------------------------- the store's directory
 
 
-def _spec(path: Path) -> Spec:
-    """The Spec of the store at `path`, or RobotRLError saying what is there instead."""
+def _spec(path: Path, *, repairing: bool = False) -> Spec:
+    """The Spec of the store at `path`, or RobotRLError saying what is there instead.
+
+    `repairing` takes a store of the version before, too.
+    """
     if not path.is_dir():
         what = "is a file" if path.exists() else "does not exist"
         raise RobotRLError(f"{path} {what}; a store of episodes is a directory made by collect, refine or import")
     try:
-        root = json.loads((path / ".zattrs").read_text())
+        root = json.loads(paths.inside(path, ".zattrs").read_bytes())
     except FileNotFoundError:
         raise RobotRLError(_what_else(path)) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RobotRLError(
             f"{path}/.zattrs is damaged ({error}): copy .zattrs from a store made with the same world, arm and cameras"
         ) from error
     if not isinstance(root, dict) or root.get("format") != FORMAT:
         raise RobotRLError(f"{path} is a zarr group, but not a store of robot-rl: bring it in with `robot-rl import`")
-    if root.get("version") != VERSION:
+    version = root.get("version")
+    if version != VERSION and not (repairing and version == BEFORE):
+        remedy = "`robot-rl inspect --repair` brings it to that" if version == BEFORE else "update robot-rl"
+        raise RobotRLError(f"{path} has version {version} of the format; this robot-rl reads {VERSION}: {remedy}")
+    if version == VERSION and root.pop("crc32", None) != episode_files.checksum(root):
         raise RobotRLError(
-            f"{path} has version {root.get('version')} of the format; this robot-rl reads {VERSION}: update robot-rl"
+            f"{path}/.zattrs is damaged (it does not match its checksum): copy .zattrs from a store made with the same "
+            "world, arm and cameras"
         )
     return Spec.from_dict(root.get("spec", {}))
 
@@ -222,17 +235,17 @@ def _what_else(path: Path) -> str:
 
 
 def _require_fresh(path: Path) -> None:
-    own = {".lock", ".zgroup", ".zattrs", ".tmp-root"}  # what a writer killed at its very start leaves
-    if any(p.name not in own for p in path.iterdir()):
+    own = (".lock", ".zgroup", ".zattrs", ".part-.z")  # what a writer killed at its very start leaves
+    if any(not p.name.startswith(own) for p in path.iterdir()):
         raise RobotRLError(f"{_what_else(path)}; to begin one, choose an empty directory")
 
 
 def _write_root(path: Path, spec: Spec) -> None:
     """.zattrs comes last and at one stroke: a directory that has it is a store."""
-    (path / ".zgroup").write_text(json.dumps({"zarr_format": 2}))
+    atomically(path / ".zgroup", lambda part: part.write_text(json.dumps({"zarr_format": 2})))
     root = {"format": FORMAT, "version": VERSION, "spec": spec.to_dict()}
-    (path / ".tmp-root").write_text(json.dumps(root, indent=1))
-    os.rename(path / ".tmp-root", path / ".zattrs")
+    root["crc32"] = episode_files.checksum(root)
+    atomically(path / ".zattrs", lambda part: part.write_text(json.dumps(root, indent=1)))
 
 
 def _names(path: Path) -> list[str]:
@@ -241,9 +254,9 @@ def _names(path: Path) -> list[str]:
 
 def _sweep(path: Path) -> list[str]:
     """Remove what a killed writer left; only for the holder of the lock."""
-    left = sorted(e.name for e in os.scandir(path) if e.name.startswith(".tmp-"))
+    left = sorted(e.name for e in os.scandir(path) if e.name.startswith((".tmp-", ".part-.z")))
     for name in left:
-        shutil.rmtree(path / name) if (path / name).is_dir() else os.unlink(path / name)
+        discard(path / name)
     return left
 
 

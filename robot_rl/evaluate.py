@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from robot_rl import cluster, vector
+from robot_rl import cluster, journal, vector
 from robot_rl.runs import atomically
 from robot_rl.seeds import episode_seed
 from robot_rl.statistics import wilson
@@ -59,8 +59,8 @@ def evaluate_once(
     label: str = "evaluate",
 ) -> dict[str, Any]:
     """As `evaluate`, kept in `file` and told; a result of the same start states that is there is not played again."""
-    known = json.loads(file.read_text()) if file.exists() else {"episodes": []}
-    if [row["seed"] for row in known["episodes"]] != start_states(seed, episodes):
+    known = journal.settings(file) if file.exists() else {"episodes": []}
+    if [row.get("seed") for row in known.get("episodes", ())] != start_states(seed, episodes):
         known = evaluate(make_env, make_player, episodes=episodes, seed=seed, workers_=workers_, label=label)
         write(known, file)
     print(f"{label}: {in_words(known)}", flush=True)

@@ -195,13 +195,13 @@ class Practice:
         self.acting: dict[str, Any] | None = None  # with `ahead`: the agent that plays the next episode
 
     def resume(self, run: Run) -> None:
-        """Go back to the last save. At most one episode was stored since, and it is learned from first."""
+        """Go back to the last save, or the one before. What was stored since, two at most, is learned from first."""
         state = run.load()
         if state is not None and "acting" in state:
             self.learning.load_state_dict(state, self.store)
             self.acting = state["acting"]
         since = len(self.store) - self.learning.replay.online.episodes
-        if since > 1 or (state is not None and "acting" not in state):
+        if since > 2 or (state is not None and "acting" not in state):
             raise RobotRLError(f"actor and learner practised in {run.path}; go on with --role actor and learner")
         run.rewind(self.learning.steps if state else -1)
 
@@ -247,7 +247,8 @@ class Practice:
         """Let the agent play the episode `index` as it is now, before it learns from the last one."""
         assert self.ahead is not None
         self.acting = deepcopy(self.learning.agent.state_dict())
-        self.ahead.start(self.acting, practice_seed(self.learning.config, index))
+        if index >= len(self.store):  # else it is played already
+            self.ahead.start(self.acting, practice_seed(self.learning.config, index))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the episodes, which have their own store."""

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,9 +14,14 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from robot_rl import configs
+from robot_rl import configs, journal, sealed
+from robot_rl.atomic import atomically
+from robot_rl.sealed import read as read_torch
 from robot_rl.types import Metrics, RobotRLError
 
+__all__ = ["MIN_FREE", "Run", "atomically", "read_torch"]
+
+CHECKPOINT, PREVIOUS, DAMAGED = "checkpoint.pt", "checkpoint.previous.pt", "checkpoint.damaged.pt"
 MIN_FREE = 200 * 2**20  # bytes that must be free before a run starts
 
 
@@ -43,37 +47,52 @@ class Run:
         """One line of `metrics.jsonl`, and the same to TensorBoard. `step` counts what the verb counts."""
         if self._board is None:
             self._board = SummaryWriter(str(self.path / "tensorboard"), purge_step=step)
-        with open(self.path / "metrics.jsonl", "a") as file:
-            file.write(json.dumps({"step": step, **metrics}) + "\n")
+        journal.append(self.path / "metrics.jsonl", {"step": step, **metrics})
         for key, value in metrics.items():
             self._board.add_scalar(key, value, step)
 
     def rewind(self, step: int) -> None:
         """Forget metrics past `step`, which a resumed run will write again."""
-        path = self.path / "metrics.jsonl"
-        if path.exists():
-            kept = [
-                line
-                for line in path.read_text().splitlines(True)
-                if line.endswith("\n") and json.loads(line)["step"] <= step
-            ]
-            atomically(path, lambda part: part.write_text("".join(kept)))
+        journal.rewind(self.path / "metrics.jsonl", step)
 
-    def save(self, state: dict[str, Any], name: str = "checkpoint.pt") -> Path:
-        """Write `state` so that a reader, or a crash, meets the old file or the new one, never half of one."""
-        atomically(self.path / name, lambda part: torch.save(state, part))
-        return self.path / name
+    def save(self, state: dict[str, Any], name: str = CHECKPOINT) -> Path:
+        """Write `state` so that a reader, or a crash, meets the old file or the new one, never half of one.
 
-    def load(self, name: str = "checkpoint.pt") -> dict[str, Any] | None:
-        """What `save` wrote, or None where the run has not got so far."""
+        Of the checkpoint the one before is kept too, to go on from where the newest turns out to be damaged.
+        """
         path = self.path / name
-        return read_torch(path) if path.exists() else None
+        if name != CHECKPOINT or not path.exists():
+            sealed.write(state, path)
+            return path
+        new = self.path / f".part-{name}"
+        sealed.write(state, new)
+        os.replace(path, self.path / PREVIOUS)
+        os.replace(new, path)
+        return path
+
+    def load(self) -> dict[str, Any] | None:
+        """The state that `save` wrote last and that is whole; None where the run has not got so far.
+
+        A damaged checkpoint is renamed, which is said, and the one before is taken: the run does the rest again.
+        """
+        newest, before = self.path / CHECKPOINT, self.path / PREVIOUS
+        try:
+            if newest.exists():
+                return sealed.read(newest)
+        except RobotRLError as error:
+            if not before.exists():
+                raise
+            state, damaged = sealed.read(before), self.path / DAMAGED
+            os.replace(newest, damaged)
+            print(f"{error}\nIt is now {damaged}; the run goes on from the checkpoint before it.", file=sys.stderr)
+            return state
+        return sealed.read(before) if before.exists() else None
 
     def _claim(self, described: dict[str, Any]) -> None:
         file = self.path / "config.json"
         if file.exists():
-            there = json.loads(file.read_text())
-            if lines := configs.difference(described, there["config"]):
+            there = journal.settings(file)
+            if lines := configs.difference(described, there.get("config")):
                 listing = "\n  ".join(lines)
                 raise RobotRLError(
                     f"{self.path} holds a run of another config:\n  {listing}\n"
@@ -98,34 +117,6 @@ class Run:
         mine = self.path / f".part-config-{os.getpid()}.json"  # an actor and a learner may begin at once
         atomically(mine, lambda part: part.write_text(json.dumps(about, indent=2) + "\n"))
         os.replace(mine, file)
-
-
-def atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a file beside `path`, flush it to the disk, and rename it into place."""
-    part = path.with_name(f".part-{path.name}")
-    try:
-        write(part)
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        part.unlink(missing_ok=True)
-        free = shutil.disk_usage(path.parent).free / 2**20
-        raise RobotRLError(
-            f"could not write {path} ({error}); {free:.0f} MiB are free. What was there before is untouched."
-        ) from error
-
-
-def read_torch(path: Path) -> dict[str, Any]:
-    """A file of `torch.save`, tensors and plain data only: unpickling runs no code."""
-    if not Path(path).is_file():
-        raise RobotRLError(f"there is no checkpoint {path}")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise RobotRLError(
-            f"{path} is not a readable checkpoint ({type(error).__name__}: {error}); train it again or use another"
-        ) from error
 
 
 def _git_hash() -> str:

@@ -286,7 +286,7 @@ def forged(path: Path, change) -> None:
     told = json.loads(path.read_text())
     told.pop("crc32")
     change(told)
-    path.write_text(json.dumps(told | {"crc32": episode_files._crc_of(told)}))
+    path.write_text(json.dumps(told | {"crc32": episode_files.checksum(told)}))
 
 
 FORGERIES = {

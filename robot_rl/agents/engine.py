@@ -226,7 +226,9 @@ def adamw(module: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
 
 def generator() -> torch.Generator:
     """A random generator that follows `torch.manual_seed`, and afterwards nothing else."""
-    return torch.Generator().manual_seed(int(torch.randint(2**31, ())))
+    return torch.Generator().manual_seed(
+        int(torch.randint(2**31, (), device="cpu"))
+    )  # also while a net is only measured
 
 
 def learned(agent: Any, names: Sequence[str]) -> dict[str, Any]:
