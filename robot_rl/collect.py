@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from robot_rl import cluster, vector, workers
+from robot_rl.atomic import discard
 from robot_rl.episodes import EpisodeStore
 from robot_rl.seeds import episode_seed
 from robot_rl.types import Episode, RobotRLError, Spec
@@ -68,7 +68,7 @@ def import_all(out: Path, spec: Spec, episodes: Iterable[Episode]) -> int:
     if out.exists():
         raise RobotRLError(f"{out} exists and is not overwritten; remove it or choose another place")
     part = out.with_name(f".part-{out.name}")
-    shutil.rmtree(part, ignore_errors=True)
+    discard(part)
     try:
         with EpisodeStore.create(part, spec) as store:
             for episode in tqdm(episodes, desc="import", disable=None):
@@ -76,5 +76,5 @@ def import_all(out: Path, spec: Spec, episodes: Iterable[Episode]) -> int:
             count = len(store)
         os.rename(part, out)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        discard(part)
     return count

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
+from functools import wraps
 from typing import Any
 
 import torch
@@ -63,6 +64,22 @@ def loaded(agent: Any, state: Any, origin: str) -> None:
     except GARBAGE as error:
         agent.load_state_dict(before)
         raise RobotRLError(f"{origin} does not fit ({type(error).__name__}: {error}); the old state is kept") from error
+
+
+def restores(method: Callable[..., None]) -> Callable[..., None]:
+    """Decorates a `load_state_dict`: what a whole checkpoint of another run raises becomes a RobotRLError."""
+
+    @wraps(method)
+    def restored(self: Any, *given: Any) -> None:
+        try:
+            method(self, *given)
+        except GARBAGE as error:
+            raise RobotRLError(
+                f"the checkpoint does not fit what goes on from it ({type(error).__name__}: {error}): it is of another "
+                "run, or of another version; put back its own, or begin a new run"
+            ) from error
+
+    return restored
 
 
 def require_like(theirs: Any, mine: Any, name: str = "") -> None:

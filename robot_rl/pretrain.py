@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from tqdm import trange
 
+from robot_rl import fitting
 from robot_rl.episodes import EpisodeStore
 from robot_rl.runs import Run
 from robot_rl.types import RobotRLError, Spec
@@ -178,6 +179,7 @@ class Trainer:
             "random": torch.get_rng_state(),
         }
 
+    @fitting.restores
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on exactly where `state_dict` was taken."""
         self.step = state["step"]

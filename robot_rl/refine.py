@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from robot_rl import fitting
 from robot_rl.agents.frozen import looked_along
 from robot_rl.episodes import EpisodeStore
 from robot_rl.replay import Replay
@@ -123,6 +124,7 @@ class Learning:
         look = partial(looked_along, agent.policy) if agent.policy.sees_images else None
         self.agent, self.config, self.replay = agent, config, Replay(getattr(agent, "learns_from_images", False), look)
         self.steps = self.updates = 0
+        self._remembered = _form(demos[0].extras) if demos else {}
         for demo in demos:
             self.replay.demos.add(demo)
 
@@ -133,8 +135,18 @@ class Learning:
                 f"practice gave the rewards {np.unique(episode.reward)[:5]}, but {CONVENTION}: mend the world, or who "
                 "judges it. Nothing was learned from this episode."
             )
+        self._require_remembered(episode)
         self.replay.remember(episode)
         self.steps += len(episode)
+
+    def _require_remembered(self, episode: Episode) -> None:
+        """Raise where an episode lacks what this agent remembers while it acts, as one of another agent does."""
+        form = _form(episode.extras)
+        if wrong := [key for key, shape in self._remembered.items() if form.get(key) != shape]:
+            raise RobotRLError(
+                f"an episode of practice remembers {form or 'nothing'}, and this agent needs {', '.join(wrong)} as "
+                f"{self._remembered}: another agent played it. Nothing was learned from it; begin a new run"
+            )
 
     @property
     def due(self) -> int:
@@ -175,6 +187,7 @@ class Learning:
         counters = {"episodes": self.replay.online.episodes, "steps": self.steps, "updates": self.updates}
         return {**counters, "agent": self.agent.state_dict()}
 
+    @fitting.restores
     def load_state_dict(self, state: dict[str, Any], store: EpisodeStore) -> None:
         """Go on where `state_dict` was taken; the episodes are those of `store`."""
         if len(store) < state["episodes"]:
@@ -253,6 +266,11 @@ class Practice:
     def state_dict(self) -> dict[str, Any]:
         """Everything but the episodes, which have their own store."""
         return {**self.learning.state_dict(), "acting": self.acting}
+
+
+def _form(extras: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    """What is remembered in a step, and its shape."""
+    return {key: value.shape[1:] for key, value in extras.items()}
 
 
 def practice_seed(config: RefineConfig, index: int) -> int:

@@ -1,4 +1,4 @@
-"""`make lock` and `make locked`: what pip would install is written down with its hash, and nothing else is installed."""
+"""`make lock` and `make locked`: what pip would install is written with its hash, and nothing else is installed."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from policies import checkpoint
 from robot_rl import sealed
 from robot_rl.apart import Inbox, digest, publish
 from robot_rl.checkpoints import load_agent, save_agent
+from robot_rl.episodes import EpisodeStore
 from robot_rl.fitting import tensors
+from robot_rl.refine import Learning, RefineConfig, labelled
 from robot_rl.rollout import rollout
 from robot_rl.runs import Run
 from robot_rl.types import RobotRLError
@@ -166,3 +169,32 @@ def test_fault_f52_an_agent_whose_parts_do_not_fit_is_refused_before_it_is_built
     sealed.write(data, tmp_path / "agent.pt")
     with pytest.raises(RobotRLError, match="agent.pt"):
         load_agent(tmp_path / "agent.pt")
+
+
+@pytest.mark.parametrize("extras", [{}, {"base_action": np.zeros((1, 9), np.float32)}])
+def test_fault_f54_an_episode_that_another_agent_played_is_not_learned_from(sent, toy_demos, extras):
+    agent, _ = sent
+    learning = Learning(agent, RefineConfig(), labelled(agent, [toy_demos]))
+    episode = rollout(ToyEnv(), agent, explore=True, seed=1)
+    learning.take(episode)
+    before = learning.steps
+    rows = {key: np.repeat(value, len(episode) + 1, 0) for key, value in extras.items()}
+    with pytest.raises(RobotRLError, match="another agent played it"):
+        learning.take(replace(episode, extras=rows))
+    assert learning.steps == before and learning.replay.online.episodes == 1
+
+
+CHECKPOINTS = {
+    "nothing": {},
+    "no agent": {"episodes": 0, "steps": 0, "updates": 0},
+    "another agent": {"episodes": 0, "steps": 0, "updates": 0, "agent": {"actor": {}}},
+    "text": {"episodes": "x", "steps": 0, "updates": 0, "agent": {}},
+}
+
+
+@pytest.mark.parametrize("case", CHECKPOINTS)
+def test_fault_f54_a_whole_checkpoint_of_another_run_is_named(sent, toy_demos, case):
+    agent, _ = sent
+    learning = Learning(agent, RefineConfig(), labelled(agent, [toy_demos]))
+    with pytest.raises(RobotRLError, match="checkpoint does not fit"):
+        learning.load_state_dict(CHECKPOINTS[case], EpisodeStore.open(toy_demos))

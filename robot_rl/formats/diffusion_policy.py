@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 import zarr
 
 from robot_rl import control, zarr_metadata
+from robot_rl.atomic import discard
 from robot_rl.types import CameraSpec, Episode, Obs, RobotRLError, Spec
 
 SPEC = "robot_rl_spec"  # attribute of buffers of our own
@@ -78,14 +78,14 @@ def write(path: Path, spec: Spec, episodes: Iterable[Episode]) -> int:
     if path.exists():
         raise RobotRLError(f"{path} exists and is not overwritten; remove it or choose another name")
     part = path.with_name(f".part-{path.name}")
-    shutil.rmtree(part, ignore_errors=True)
+    discard(part)
     try:
         ends = _fill(part, spec, episodes)
         os.rename(part, path)
     except OSError as error:
         raise RobotRLError(f"{path} could not be written ({error}); choose another place or free some space") from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        discard(part)
     return len(ends)
 
 

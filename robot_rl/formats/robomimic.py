@@ -34,7 +34,8 @@ def write(path: Path, spec: Spec, episodes: Iterable[Episode]) -> int:
         raise RobotRLError(f"{path} exists and is not overwritten; remove it or choose another name")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with h5py.File(temporary, "w") as file:
+        temporary.unlink(missing_ok=True)  # of a link the link
+        with h5py.File(temporary, "x") as file:
             count = _fill(file.create_group("data"), spec, episodes)
         os.rename(temporary, path)
     except OSError as error:
