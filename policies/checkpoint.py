@@ -36,8 +36,8 @@ def to_data(policy: DiffusionPolicy | FlowPolicy) -> dict[str, Any]:
 
 def from_data(data: dict[str, Any], origin: str) -> DiffusionPolicy | FlowPolicy:
     """The inverse of `to_data`: frozen, in evaluation mode. `origin` names the source in errors."""
-    if data.get("robot_rl_policy") != FORMAT:
-        found = data.get("robot_rl_policy", "none")
+    if not fitting.is_format(data, "robot_rl_policy", FORMAT):
+        found = f"{data.get('robot_rl_policy', 'none')!r:.40}" if isinstance(data, dict) else type(data).__name__
         raise RobotRLError(
             f"{origin} is not a policy of robot-rl format {FORMAT} (found: {found}); `robot-rl pretrain` makes one"
         )

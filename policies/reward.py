@@ -86,7 +86,7 @@ def load(path: Path) -> Classifier:
     """Read a classifier, or that of a run's folder: frozen, in evaluation mode."""
     path = Path(path) / "reward.pt" if Path(path).is_dir() else Path(path)
     data = sealed.read(path)
-    if data.get("robot_rl_reward") != FORMAT:
+    if not fitting.is_format(data, "robot_rl_reward", FORMAT):
         raise RobotRLError(f"{path} is no reward of robot-rl format {FORMAT}; `robot-rl reward` makes one")
     fitting.require_parts(data, ("config", "spec", "weights", "threshold"), str(path))
     spec, weights = Spec.from_dict(data["spec"]), data["weights"]

@@ -202,7 +202,7 @@ def require_sound(data: dict[str, Any], like: dict[str, Any], least: int = 0, mo
         fitting.require_like(data["agent"], like)
     except RobotRLError as error:
         raise RobotRLError(f"learner and actor differ in --agent: {error}") from error
-    if digest(data["agent"]) != data["hash"]:
+    if not isinstance(data["hash"], str) or digest(data["agent"]) != data["hash"]:
         raise RobotRLError("the weights are not those that were published: their hash differs")
     sealed.require_finite(data["agent"], "the weights")
     fitting.require_quiet(data["agent"], like)

@@ -43,7 +43,7 @@ def load_agent(path: Path, execute: int | None = None) -> Any:
     if "robot_rl_policy" in data:
         policy = policy_file.from_data(data, str(path))
         return FrozenConfig(execute or min(FrozenConfig.execute, policy.horizon)).build(policy)
-    if data.get("robot_rl_agent") != FORMAT:
+    if not fitting.is_format(data, "robot_rl_agent", FORMAT):
         raise RobotRLError(f"{path} is neither a policy nor an agent of robot-rl; `pretrain` and `refine` make them")
     if execute is not None:
         raise RobotRLError(

@@ -130,6 +130,11 @@ def tensors(state: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from tensors(value, f"{name}.{i}")
 
 
+def is_format(data: Any, key: str, number: int) -> bool:
+    """Whether a file's table says of itself that it is of the format `number` of `key`."""
+    return isinstance(data, dict) and type(data.get(key)) is int and data[key] == number
+
+
 def require_parts(data: Any, parts: Sequence[str], origin: str) -> None:
     """Raise RobotRLError unless a file's table has these `parts`."""
     if not isinstance(data, dict) or any(part not in data for part in parts):
@@ -157,9 +162,10 @@ def _require_keys(theirs: Any, mine: dict[str, Any], name: str) -> None:
 def _require_optimizer(theirs: dict[str, Any], mine: dict[str, Any], name: str) -> None:
     """Of an optimiser: the same parameters in the same groups, and of each only tensors or counts."""
     groups = theirs["param_groups"]
-    right = isinstance(groups, list) and all(isinstance(group, dict) for group in groups)
     expected = [list(group["params"]) for group in mine["param_groups"]]
-    if not right or [group.get("params") for group in groups] != expected:
+    found = [g.get("params") if isinstance(g, dict) else None for g in groups] if isinstance(groups, list) else []
+    whole = all(isinstance(indices, list) and all(type(i) is int for i in indices) for indices in found)
+    if not whole or found != expected:
         _refuse(f"{name}.param_groups", _kind(groups), f"groups of the parameters {str(expected):.60}")
     known = {index for group in expected for index in group}
     for index, held in theirs["state"].items() if isinstance(theirs["state"], dict) else [(None, None)]:
