@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from robot_rl import control
-from robot_rl.formats.lerobot import OURS, PICTURES
+from robot_rl.formats.lerobot import OURS
+from robot_rl.formats.lerobot_meta import PICTURES
 from robot_rl.types import Episode, RobotRLError, Spec
 from robot_rl.video import write_video
 
