@@ -15,6 +15,8 @@ from robot_rl import collect as collecting
 from robot_rl import imports
 from robot_rl import inspect as inspecting
 from robot_rl.episodes import GIB, EpisodeStore
+from robot_rl.formats.account import Account
+from robot_rl.imports import ImportConfig
 from robot_rl.robot_verbs import demonstrate
 from robot_rl.screen import ScreenConfig, show_episode
 from robot_rl.types import RobotRLError, Spec
@@ -76,18 +78,26 @@ def collect(
 
 
 def import_(
-    source: Path, out: Path, world: Annotated[WorldConfig, Flat] = WorldConfig(world=""), robot: Path | None = None
+    source: Path,
+    out: Path,
+    world: Annotated[WorldConfig, Flat] = WorldConfig(world=""),
+    config: Annotated[ImportConfig, Flat] = ImportConfig(),
+    robot: Path | None = None,
 ) -> None:
-    """Bring recordings into a store: LeRobot datasets, diffusion_policy zarrs, robomimic's or robosuite's HDF5, bags.
+    """Bring recordings into a store: LeRobot, diffusion_policy zarrs, robomimic's, robosuite's or ALOHA's HDF5, bags.
 
     Args:
-        source: the folder of the dataset or of the zarr, the HDF5 file, or the bag: a rosbag2 folder, .mcap or .db3
+        source: the folder of the dataset or of the zarr (or its zip), the HDF5 file, or the bag
         out: the store to make
         world: where it was recorded, where the recording does not say: pusht for a zarr; a camera takes images along
+        config: what of it is read
         robot: the YAML file of the robot whose topics a bag holds; another recording must be of just that robot
     """
-    spec, episodes = imports.recordings(source, world, robot)
+    account = Account()
+    spec, episodes = imports.recordings(source, world, robot, config, account)
     count = collecting.import_all(out, spec, episodes)
+    for line in account.lines():
+        print(f"{source}: {line}")
     print(f"imported {count} episodes\n{inspecting.inspect(out)}")
 
 

@@ -21,10 +21,11 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from robot_rl import episode_files
+from robot_rl import control, episode_files
 from robot_rl.types import Episode, RobotRLError, Spec
 
 FORMAT = "robot-rl episodes"
@@ -37,6 +38,7 @@ class EpisodeStore:
 
     def __init__(self, path: Path, spec: Spec, lock: IO[str] | None) -> None:
         self.path, self.spec, self._lock = path, spec, lock
+        self._stored = spec.action  # the ranges in which actions are stored
         self._names: list[str] = []
         self._syncing = threading.Thread()
         self.refresh()
@@ -70,6 +72,12 @@ class EpisodeStore:
         """Open for reading, whether or not a writer is at work."""
         return cls(Path(path), _spec(Path(path)), None)
 
+    def express(self, spec: Spec) -> None:
+        """From now on give episodes in the ranges of `spec`, which hold those of this store; see `joint.join`."""
+        if self._lock is not None:
+            raise RobotRLError(f"{self.path} is open for writing; what is stored in it keeps its ranges")
+        self.spec = replace(self.spec, state=spec.state, action=spec.action)
+
     def __len__(self) -> int:
         return len(self._names)
 
@@ -83,7 +91,9 @@ class EpisodeStore:
         """Episode i, checked against its checksums; without `images` they are neither read nor in `obs`."""
         if not -len(self) <= i < len(self):
             raise IndexError(f"episode {i} of {len(self)} in {self.path}")
-        return episode_files.read(self.path / self._names[i], images=images)
+        episode = episode_files.read(self.path / self._names[i], self.spec, images=images)
+        episode.action = control.reexpressed(episode.action, self._stored, self.spec.action)
+        return episode
 
     def append(self, episode: Episode) -> int:
         """Store an episode and return its index.
@@ -163,22 +173,22 @@ def repair(path: Path | str) -> list[str]:
     which every array is readable and matches its checksums; the original goes to `damaged/`.
     """
     path = Path(path)
-    _spec(path)
+    spec = _spec(path)
     with _lock(path):
         lines = [f"removed {name}, left by a killed writer" for name in _sweep(path)]
         for name in _names(path):
             try:
-                episode_files.read(path / name, images=True)
+                episode_files.read(path / name, spec, images=True)
             except RobotRLError as error:
-                lines.append(f"episode {name}: {error.__cause__}; {_mend(path, name)}")
+                lines.append(f"episode {name}: {error.__cause__ or error}; {_mend(path, spec, name)}")
     return lines
 
 
-def _mend(path: Path, name: str) -> str:
+def _mend(path: Path, spec: Spec, name: str) -> str:
     """Replace a damaged episode by its whole prefix; what was done, in words."""
-    prefix, temporary = episode_files.read_prefix(path / name), path / f".tmp-{name}"
+    prefix, temporary = episode_files.read_prefix(path / name, spec), path / f".tmp-{name}"
     if prefix is not None:
-        episode_files.write(temporary, episode_files.encode(prefix, _spec(path)))
+        episode_files.write(temporary, episode_files.encode(prefix, spec))
     (path / "damaged").mkdir(exist_ok=True)
     places = (path / "damaged" / f"{name}.{i}" for i in itertools.count())
     kept = next(place for place in places if not place.exists())

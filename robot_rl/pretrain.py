@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from tqdm import trange
 
+from robot_rl import joint
 from robot_rl.episodes import EpisodeStore
 from robot_rl.runs import Run
 from robot_rl.types import RobotRLError, Spec
@@ -77,9 +78,7 @@ def pretrain(
     paths = [Path(stores)] if isinstance(stores, (str, Path)) else [Path(store) for store in stores]
     sources = [EpisodeStore.open(path) for path in paths]
     blind = policy_config.vision is None
-    for path, source in zip(paths[1:], sources[1:], strict=True):
-        names = f"the store {paths[0]}", f"the store {path}"
-        sources[0].spec.require(source.spec, *names, state_only=blind, any_limit=True)
+    joint.join(sources, state_only=blind)
     places = [(s, i) for s in sources for i in range(len(s))][: config.max_episodes]
     windows = Windows([s.read(i, images=False) for s, i in places], policy_config.horizon, policy_config.n_obs)
     if not blind:

@@ -13,7 +13,8 @@ import h5py
 import numpy as np
 
 from robot_rl import memory
-from robot_rl.formats import guard, metadata, pictures
+from robot_rl.formats import guard, hdf5_guard, metadata, pictures
+from robot_rl.formats.account import Account
 from robot_rl.formats.metadata import Metadata
 from robot_rl.types import CameraSpec, RobotRLError
 
@@ -23,7 +24,7 @@ WIDEST = 4096  # numbers of one vector
 
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """The file at `path`, for reading; raises where it is missing, no HDF5, or cut short."""
+    """The file at `path`, for reading; raises where it is missing, no HDF5, cut short, or reads other files."""
     if not path.is_file():
         raise RobotRLError(f"{path} is no file; give the path of an HDF5 file of demonstrations")
     guard.require_file(path)
@@ -32,6 +33,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
     except (OSError, RuntimeError, ValueError) as error:
         raise RobotRLError(f"{path} is not a whole HDF5 file ({error}); copy or download it again") from error
     with file, guard.reading(str(path)):
+        hdf5_guard.require_safe(file)
         yield file
 
 
@@ -45,6 +47,25 @@ def demos(file: h5py.File, chosen: set[str] | None = None) -> Iterator[tuple[str
         raise RobotRLError(f"{file.filename} holds no demonstrations: it has no data/demo_<i>; is it another format?")
     for name in sorted(found, key=lambda n: int(n[5:])):
         yield name, f"{file.filename}: {name}", group(data, name, f"{file.filename}: data")
+
+
+def masked(file: h5py.File, filter_key: str | None, account: Account) -> set[str] | None:
+    """The demonstrations in the mask `filter_key`; None: all."""
+    with guard.reading(f"{file.filename}: mask"):
+        masks = file.get("mask")
+    there = sorted(masks) if isinstance(masks, h5py.Group) else []
+    if filter_key is None:
+        for name in there:
+            account.leave_out(f"mask {name}", "all demonstrations are read, choose with --filter-key")
+        return None
+    if filter_key not in there:
+        raise RobotRLError(f"{file.filename} has no mask '{filter_key}'; it has: {', '.join(there) or 'none'}")
+    where = f"{file.filename}: mask '{filter_key}'"
+    with guard.reading(where):
+        names = {name.decode() if isinstance(name, bytes) else str(name) for name in masks[filter_key][()].ravel()}
+    if not names or (unknown := sorted(n for n in names if n not in file["data"])):
+        raise RobotRLError(f"{where} names {', '.join(unknown[:3]) if names else 'nothing'}, which is not in the file")
+    return names
 
 
 def group(parent: h5py.Group, key: str, where: str) -> h5py.Group:
@@ -66,7 +87,6 @@ def dataset(parent: h5py.Group, key: str, where: str) -> h5py.Dataset:
             raise RobotRLError(f"{where} lacks '{key}'; it has {some(parent)}. Record or convert it again with it")
         if found.shape is None or not found.shape or found.dtype.kind not in "biuf" or found.dtype.itemsize > 8:
             raise RobotRLError(f"{where}: '{key}' is {found.dtype} {found.shape}; it must hold rows of numbers")
-        memory.require_plausible(found.size * found.dtype.itemsize, found.id.get_storage_size(), f"{where}: '{key}'")
     return found
 
 
@@ -74,7 +94,7 @@ def array(parent: h5py.Group, key: str, where: str, rows: int | None = None) -> 
     """The first `rows` rows, or all, of a demonstration's dataset; raises where it is missing, or NaN or infinite."""
     found = dataset(parent, key, where)
     size = found.dtype.itemsize * int(np.prod(found.shape[1:], dtype=np.float64)) * (rows or found.shape[0])
-    memory.require(2 * size, f"{where}: '{key}' {found.shape}", "split the file, or import on a larger machine")
+    memory.require(2 * size, f"{where}: '{key}' {found.shape}")
     with guard.reading(f"{where}: '{key}'"):
         values = found[:rows]
     if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():

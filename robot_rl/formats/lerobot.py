@@ -284,11 +284,10 @@ class Dataset:
         unit = next((u for u in CLOCKS if abs(gap * self.rate / u - 1) < 0.5), 1.0)
         if unit != 1.0:
             self.account.note(f"the column 'timestamp' counts {CLOCKS[unit]}; it is kept in seconds")
-        if gap <= 0 or abs(gap * self.rate / unit - 1) > RATE_OFF:
-            said = f"{unit / gap:.4g} Hz" if gap > 0 else "no time at all"
-            self.account.note(
-                f"rows are {said} apart by their stamps, and meta/info.json says fps {self.rate:g}: the latter is taken"
-            )
+        mean = float(np.mean(np.concatenate(gaps))) if any(len(g) for g in gaps) else gap
+        if mean <= 0 or abs(mean * self.rate / unit - 1) > RATE_OFF:
+            said = f"{unit / mean:.3g} Hz" if mean > 0 else "no time at all"
+            self.account.note(f"its stamps say {said}, and meta/info.json says fps {self.rate:g}: the latter is taken")
         return unit
 
     def _pictures(self, rows: Any, recording: Recording, camera: CameraSpec, where: str) -> np.ndarray:

@@ -150,17 +150,37 @@ class Meta:
         numbers = [r.number for r in self.recordings]
         if twice := {n for n in numbers if numbers.count(n) > 1} if len(set(numbers)) != len(numbers) else set():
             raise RobotRLError(f"{self.path}: meta/ lists the episodes {sorted(twice)[:5]} twice; mend or download it")
-        files = sorted({r.data for r in self.recordings})
-        if missing := [str(f.relative_to(self.path)) for f in files if not f.exists()]:
+        there = {file: file.exists() for file in {r.data for r in self.recordings}}
+        missing = sorted(str(file.relative_to(self.path)) for file, found in there.items() if not found)
+        if len(missing) == len(there):
             raise RobotRLError(
-                f"{self.path} lacks {len(missing)} of its {len(files)} files of numbers, such as "
+                f"{self.path} lacks all {len(there)} files of numbers that meta/ lists, such as "
                 f"{', '.join(missing[:3])}: the copy is incomplete, download them"
+            )
+        if missing:
+            lost = [r.number for r in self.recordings if not there[r.data]]
+            self.recordings = [r for r in self.recordings if there[r.data]]
+            self._account.leave_out(
+                f"{len(lost)} of {len(numbers)} episodes, {_ranges(lost)}",
+                f"the copy lacks {len(missing)} of {len(there)} files of numbers, such as {missing[0]}",
             )
         total = self.info.whole("total_episodes", default=len(numbers))
         if total != len(numbers):
             self._account.note(
                 f"meta/info.json counts {total} episodes, and meta/ lists {len(numbers)}: those are read"
             )
+
+
+def _ranges(numbers: list[int]) -> str:
+    """1, 2, 3, 7 as "1 to 3, 7"."""
+    runs: list[list[int]] = []
+    for n in sorted(numbers):
+        if runs and n == runs[-1][-1] + 1:
+            runs[-1].append(n)
+        else:
+            runs.append([n])
+    told = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs[:6]]
+    return ", ".join(told) + (" ..." if len(runs) > 6 else "")
 
 
 def _feature(told: Metadata, key: str, account: Account) -> Feature:

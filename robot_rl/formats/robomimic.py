@@ -61,31 +61,13 @@ def read(
     """
     path, account = Path(path), account if account is not None else Account()
     with hdf5.opened(path) as file:
-        chosen = _masked(file, filter_key, account)
+        chosen = hdf5.masked(file, filter_key, account)
         list(hdf5.demos(file, chosen))  # raises where there are none
         own = hdf5.attribute(file["data"], SPEC) is not None
         if not own:
             foreign = ForeignFile(file, chosen, account, tuple(cameras), image_size, ignore_rewards)
         spec = _own_spec(file, cameras, image_size) if own else foreign.spec
     return spec, _episodes(path, spec, chosen) if own else foreign.episodes(path)
-
-
-def _masked(file: h5py.File, filter_key: str | None, account: Account) -> set[str] | None:
-    """The demonstrations in the mask `filter_key`; None: all."""
-    masks = file.get("mask")
-    there = sorted(masks) if isinstance(masks, h5py.Group) else []
-    if filter_key is None:
-        for name in there:
-            account.leave_out(f"mask {name}", "all demonstrations are read, choose with --filter-key")
-        return None
-    if filter_key not in there:
-        raise RobotRLError(f"{file.filename} has no mask '{filter_key}'; it has: {', '.join(there) or 'none'}")
-    where = f"{file.filename}: mask '{filter_key}'"
-    with guard.reading(where):
-        names = {name.decode() if isinstance(name, bytes) else str(name) for name in masks[filter_key][()].ravel()}
-    if not names or (unknown := sorted(n for n in names if n not in file["data"])):
-        raise RobotRLError(f"{where} names {', '.join(unknown[:3]) if names else 'nothing'}, which is not in the file")
-    return names
 
 
 def _fill(data: h5py.Group, spec: Spec, episodes: Iterable[Episode]) -> int:

@@ -208,7 +208,7 @@ class ForeignFile:
             return np.clip(control.to_unit(actions, self.spec.action), -1.0, 1.0).astype(np.float32)
         if (reach := np.abs(actions).max(initial=0.0)) > 1.0 + 1e-6:
             raise RobotRLError(
-                f"{where}: actions {actions.shape} reach {reach:.4g}; as env_args tells them, they are deltas in [-1, 1]. "
+                f"{where}: actions {actions.shape} reach {reach:.4g}; by env_args they are deltas in [-1, 1]. "
                 "If they are absolute, say so there (controller_configs: control_delta false), or convert them"
             )
         return np.clip(actions, -1.0, 1.0).astype(np.float32)

@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from robot_rl.formats import guard, hdf5
+from robot_rl.formats.account import Account
 from robot_rl.types import Episode, Obs, RobotRLError, Spec
 
 # Tasks of which the simulator's state does not tell the scene: observations read off it would be wrong.
@@ -38,15 +39,21 @@ class RawDemo:
     actions: np.ndarray  # (N, A) float64 as commanded; robosuite's controller clips them to [-1, 1]
 
 
-def read(path: Path) -> Iterator[RawDemo]:
-    """The demonstrations of the file at `path`, one at a time; each is checked as it is read."""
+def masked(path: Path, filter_key: str | None, account: Account) -> set[str] | None:
+    """The demonstrations in the mask `filter_key` of the file at `path`; None: all."""
+    with hdf5.opened(path) as file:
+        return hdf5.masked(file, filter_key, account)
+
+
+def read(path: Path, chosen: set[str] | None = None) -> Iterator[RawDemo]:
+    """The demonstrations of the file at `path`, or those `chosen`, one at a time; each is checked as it is read."""
     path = Path(path)
     with hdf5.opened(path) as file:
-        for name, where, group in hdf5.demos(file):
+        for name, where, group in hdf5.demos(file, chosen):
             if "actions" not in group and any(key in group for key in BEFORE_1_0):
                 raise RobotRLError(
                     f"{where} was recorded by robosuite {_version(file)}: its files hold joint velocities and no "
-                    "actions; those of robosuite 1.0 and later are read. Record the task anew with `robot-rl collect --device`"
+                    "actions; those of robosuite 1.0 and later are read. Record the task anew with `collect --device`"
                 )
             task, arms, controller = _description(file["data"])
             states, actions = (hdf5.array(group, key, where) for key in ("states", "actions"))
