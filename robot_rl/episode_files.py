@@ -23,7 +23,7 @@ import numcodecs
 import numpy as np
 import zarr
 
-from robot_rl import memory, zarr_metadata
+from robot_rl import unpacking, zarr_metadata
 from robot_rl.formats import paths
 from robot_rl.types import Episode, RobotRLError, Spec
 from robot_rl.zarr_chunks import require_form
@@ -330,12 +330,12 @@ def _open_array(directory: Path, name: str, *, damaged: bool = False) -> Any:
     """
     folder = paths.inside(directory.parent, f"{directory.name}/{name}")
     entries = [e for e in os.scandir(folder) if not e.is_dir()]  # a folder: the name of another array goes on
-    memory.require(sum(e.stat().st_size for e in entries), f"{folder}")
+    unpacking.require(sum(e.stat().st_size for e in entries), f"{folder}")
     files = {f"{name}/{entry.name}": _content(directory, f"{name}/{entry.name}") for entry in entries}
     if damaged:
         files = _only_chunks(files, f"{name}/.zarray", str(directory))
     array = zarr_metadata.require_safe(Loaded(str(directory), files))[name]
-    memory.require_plausible(array.nbytes, array.stored, f"{folder}")
+    unpacking.require_plausible(array.nbytes, array.stored, f"{folder}")
     if not _ZARR_3:
         return zarr.open_array(files, path=name, mode="r")
     buffer = zarr.core.buffer.default_buffer_prototype().buffer

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robot_rl import memory
+from robot_rl import unpacking
 from robot_rl.types import RobotRLError
 from robot_rl.zarr_files import Files
 
@@ -42,7 +42,7 @@ class Form:
 def require_form(files: Files, name: str, form: Form) -> None:
     """Raise RobotRLError where the chunk file `name` unpacks to more than its array says."""
     stored = files.sizes[name]
-    memory.require_plausible(form.size, stored, f"{files.origin}: {name}")
+    unpacking.require_plausible(form.size, stored, f"{files.origin}: {name}")
     if form.inner is None:
         _require_size(files, name, (0, stored), form)
         return
@@ -77,7 +77,7 @@ def _require_size(files: Files, name: str, place: tuple[int, int], form: Form) -
 def _streamed(files: Files, name: str, place: tuple[int, int], most: int) -> float:
     """Bytes that a gzip or zlib stream unpacks to, counted up to just above `most`."""
     start, length = place
-    if length * DEFLATE <= max(most, memory.UNQUESTIONED):
+    if length * DEFLATE <= max(most, unpacking.UNQUESTIONED):
         return 0  # it cannot be too much
     unpacked, stream = 0, zlib.decompressobj(wbits=47)  # 47: gzip or zlib
     for offset in range(start, start + length, PIECE):

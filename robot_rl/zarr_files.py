@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from robot_rl import memory
+from robot_rl import unpacking
 from robot_rl.formats.paths import require_contained
 from robot_rl.types import RobotRLError
 
@@ -52,7 +52,7 @@ class Zipped:
         for entry in archive.infolist():
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise RobotRLError(f"{self.origin}: {entry.filename} is neither stored nor deflated; zip it again so")
-            memory.require_plausible(entry.file_size, entry.compress_size, f"{self.origin}: {entry.filename}")
+            unpacking.require_plausible(entry.file_size, entry.compress_size, f"{self.origin}: {entry.filename}")
             if not entry.is_dir():
                 self.sizes[entry.filename] = entry.compress_size
 

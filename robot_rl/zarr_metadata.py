@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from robot_rl import memory
+from robot_rl import unpacking
 from robot_rl.types import RobotRLError
 from robot_rl.zarr_chunks import Form, require_form
 from robot_rl.zarr_files import Files, Folder, Zipped
@@ -29,7 +29,7 @@ from robot_rl.zarr_files import Files, Folder, Zipped
 METADATA = (".zarray", ".zgroup", ".zattrs", ".zmetadata", "zarr.json")
 LARGEST_METADATA = 16 * 2**20  # bytes
 MOST_DIMENSIONS = 16
-MOST_UNPACKED = 4 * memory.GIB  # of a whole store, be its files as small as they like
+MOST_UNPACKED = 4 * unpacking.GIB  # of a whole store, be its files as small as they like
 SPARE_CHUNKS = 100_000  # chunks that an array may have beyond 64 for each file that is there
 V2_DTYPE = re.compile(r"[<>|]?(b1|[iu][1248]|f[248])")
 V3_TYPES = {"bool", *(f"{k}{n}" for k in ("int", "uint") for n in (8, 16, 32, 64)), "float16", "float32", "float64"}
@@ -84,10 +84,10 @@ def require_safe(files: Files) -> dict[str, Array]:
             require_form(files, name, array.form)
         arrays[path] = replace(array, stored=sum(files.sizes[name] for name in chunks[path]))
         if len(array.shape) <= 2:  # numbers are read as a whole, pictures an episode at a time
-            memory.require_plausible(array.nbytes, arrays[path].stored, f"{files.origin}: {path}")
+            unpacking.require_plausible(array.nbytes, arrays[path].stored, f"{files.origin}: {path}")
     total, stored = sum(a.nbytes for a in arrays.values()), sum(a.stored for a in arrays.values())
-    if total > max(MOST_UNPACKED, memory.RATIO * stored):
-        raise _absurd(files.origin, f"{stored:,} bytes of chunks for {total / memory.GIB:,.2f} GiB of arrays")
+    if total > max(MOST_UNPACKED, unpacking.RATIO * stored):
+        raise _absurd(files.origin, f"{stored:,} bytes of chunks for {total / unpacking.GIB:,.2f} GiB of arrays")
     return arrays
 
 
@@ -109,7 +109,7 @@ def _require_sizes(files: Files, path: str, array: Array, chunks: list[str]) -> 
         raise _absurd(f"{files.origin}: {path}", f"{len(chunks)} chunk files of {grid:,} that its shape asks for")
     if grid:
         largest = max((files.sizes[name] for name in chunks), default=0)
-        memory.require_plausible(array.form.size, largest, f"{files.origin}: a chunk of {path}")
+        unpacking.require_plausible(array.form.size, largest, f"{files.origin}: a chunk of {path}")
 
 
 def _absurd(what: str, why: str) -> RobotRLError:

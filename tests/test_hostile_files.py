@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import zarr
 
-from robot_rl import imports, memory, zarr_metadata
+from robot_rl import imports, unpacking, zarr_metadata
 from robot_rl.episodes import EpisodeStore, repair
 from robot_rl.formats import diffusion_policy, robomimic
 from robot_rl.types import CameraSpec, Channel, RobotRLError, Spec
@@ -416,14 +416,14 @@ def test_fault_f52_texts_where_numbers_should_be_are_refused(tmp_path):
 
 
 def test_memory_is_judged_by_what_is_free(monkeypatch):
-    assert 2**20 < memory.available() < 2**50
-    monkeypatch.setattr(memory, "available", lambda: 3 * memory.GIB)
-    memory.require(3 * memory.GIB, "this")
+    assert 2**20 < unpacking.available() < 2**50
+    monkeypatch.setattr(unpacking, "available", lambda: 3 * unpacking.GIB)
+    unpacking.require(3 * unpacking.GIB, "this")
     with pytest.raises(RobotRLError, match=r"this needs 4\.0 GiB of memory, 3\.0 GiB are free"):
-        memory.require(4 * memory.GIB, "this")
+        unpacking.require(4 * unpacking.GIB, "this")
     with pytest.raises(RobotRLError, match=r"that needs 4\.0 GiB"):
-        memory.require_plausible(4 * memory.GIB, 10**9, "that")
-    memory.require_plausible(memory.UNQUESTIONED, 0, "small")
+        unpacking.require_plausible(4 * unpacking.GIB, 10**9, "that")
+    unpacking.require_plausible(unpacking.UNQUESTIONED, 0, "small")
 
 
 def test_every_file_of_a_folder_counts(tmp_path):

@@ -12,10 +12,10 @@ from typing import Any
 
 import h5py
 
-from robot_rl import memory
+from robot_rl import unpacking
 from robot_rl.types import RobotRLError
 
-MOST_UNPACKED = 4 * memory.GIB  # of all datasets, be the file as small as it likes
+MOST_UNPACKED = 4 * unpacking.GIB  # of all datasets, be the file as small as it likes
 LARGEST_ATTRIBUTE = 64 * 2**20  # bytes; the model of a robosuite scene takes 1e5
 MOST_STRINGS = 1000  # of an attribute; each of them could be the same large one
 KINDS = "biuf"  # numpy's: numbers and booleans
@@ -66,8 +66,8 @@ def _judge(file: h5py.File) -> RobotRLError | None:
     if not wrong:
         _require_attributes(file, file["/"], size)
         file.visititems(item)
-    if not wrong and total > max(MOST_UNPACKED, memory.RATIO * size):
-        wrong.append(_absurd(file, "its datasets", f"{size:,} bytes for {total / memory.GIB:,.2f} GiB"))
+    if not wrong and total > max(MOST_UNPACKED, unpacking.RATIO * size):
+        wrong.append(_absurd(file, "its datasets", f"{size:,} bytes for {total / unpacking.GIB:,.2f} GiB"))
     return wrong[0] if wrong else None
 
 
@@ -85,9 +85,9 @@ def _unpacked(file: h5py.File, dataset: h5py.Dataset, size: int) -> int:
     what, stored = f"{file.filename}: {dataset.name}", min(dataset.id.get_storage_size(), size)
     width = dataset.id.get_type().get_size()
     count = math.prod(dataset.shape or ())
-    memory.require_plausible(count * width, stored, what)
+    unpacking.require_plausible(count * width, stored, what)
     if count and dataset.chunks:
-        memory.require_plausible(math.prod(dataset.chunks) * width, stored, f"a chunk of {what}")
+        unpacking.require_plausible(math.prod(dataset.chunks) * width, stored, f"a chunk of {what}")
     return count * width
 
 

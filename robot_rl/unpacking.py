@@ -1,4 +1,4 @@
-"""Memory is asked about before it is taken: what a file unpacks to, against what it holds and what this machine has."""
+"""What a file unpacks to is held against what it holds, and what this machine has, before the memory is taken."""
 
 from __future__ import annotations
 
