@@ -129,7 +129,7 @@ class Spec:
         """Itself; raises ValueError where a field is none of what it must be."""
         if not (isinstance(self.world, str) and isinstance(self.arm, str)):
             raise ValueError(f"its world and arm are {self.world!r:.60} and {self.arm!r:.60}")
-        if isinstance(self.rate, bool) or not 0 < self.rate < math.inf:
+        if not isinstance(self.rate, (int, float)) or isinstance(self.rate, bool) or not 0 < self.rate < math.inf:
             raise ValueError(f"its rate is {self.rate!r:.60}")
         if type(self.max_steps) is not int or self.max_steps < 1:
             raise ValueError(f"its max_steps is {self.max_steps!r:.60}")

@@ -49,6 +49,7 @@ class WorldConfig:
             return ToyEnv(**self._limit(), image=bool(self.cameras))
         raise RobotRLError(
             f"unknown world '{self.world}'; there are robosuite:<Task> (such as robosuite:Lift), pusht, toy"
+            f"{_why_unknown(family, task)}"
         )
 
     def _require_only(self, camera: str, side: int) -> None:
@@ -61,6 +62,18 @@ class WorldConfig:
     def _refuse(self, *options: str) -> None:
         if given := [option for option in options if getattr(self, option) not in (None, ())]:
             raise RobotRLError(f"the world '{self.world}' has no {' or '.join(given)} to choose; leave it out")
+
+
+def _why_unknown(family: str, task: str) -> str:
+    """What to do about the name of an imported recording, of which no world can be built."""
+    if family == "robomimic":
+        return (
+            f". '{family}:{task}' names what a robomimic file shows; if it holds simulator states, import it anew with "
+            f"--world robosuite:{task or '<Task>'}, which replays them"
+        )
+    if family in ("lerobot", "aloha"):
+        return ". That is the name of a recording of a robot: play on the robot itself with `deploy`"
+    return ""
 
 
 def of_spec(spec: Spec, max_steps: int | None = None) -> WorldConfig:

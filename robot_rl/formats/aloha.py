@@ -94,7 +94,7 @@ class Recordings:
         there = file.get(IMAGES)
         found = {key: there[key] for key in sorted(there)} if isinstance(there, h5py.Group) else {}
         pictures.chosen(list(found), names, str(path))
-        for key in found.keys() - {*names}:
+        for key in (key for key in found if key not in names):
             self._account.leave_out(f"camera {key}", "ask for it with --cameras")
         return {key: self._camera(key, found[key], file.filename) for key in names}
 

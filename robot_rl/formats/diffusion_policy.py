@@ -100,7 +100,7 @@ def _fill(part: Path, spec: Spec, episodes: Iterable[Episode]) -> list[int]:
     """Write the buffer, an episode at a time; the exclusive end row of every one."""
     root: Any = zarr.open_group(str(part), mode="w", **ZARR_2)
     root.attrs[SPEC], root.attrs[CHUNKS] = json.dumps(spec.to_dict()), "all"
-    data, ends = root.require_group("data"), list[int]()
+    data, ends, made = root.require_group("data"), list[int](), dict[str, Any]()
     for episode in episodes:
         action = control.to_physical(episode.action, spec.action)
         rows = {"state": episode.obs["state"], "action": np.concatenate([action, action[-1:]]).astype(np.float32)}
@@ -109,26 +109,25 @@ def _fill(part: Path, spec: Spec, episodes: Iterable[Episode]) -> list[int]:
             rows[_picture_name(spec, camera)] = episode.obs[f"image/{camera.name}"]
         for key, values in rows.items():
             if not ends:
-                _made(data, key, values)
-            data[key].resize(((ends[-1] if ends else 0) + len(values), *values.shape[1:]))
-            data[key][-len(values) :] = values
+                made[key] = _made(data, key, values)
+            made[key].resize(((ends[-1] if ends else 0) + len(values), *values.shape[1:]))
+            made[key][-len(values) :] = values
         ends.append((ends[-1] if ends else 0) + len(action) + 1)
     if not ends:
         raise RobotRLError("there are no episodes to export; collect or choose some")
-    _made(root.require_group("meta"), "episode_ends", np.array(ends))
-    root["meta"]["episode_ends"].resize((len(ends),))
-    root["meta"]["episode_ends"][:] = np.array(ends)
+    last = _made(root.require_group("meta"), "episode_ends", np.array(ends))
+    last.resize((len(ends),))
+    last[:] = np.array(ends)
     return ends
 
 
-def _made(group: Any, key: str, like: np.ndarray) -> None:
-    """An empty array for rows such as those of `like`."""
+def _made(group: Any, key: str, like: np.ndarray) -> Any:
+    """An empty array for rows such as those of `like`; writing through this object alone keeps chunks of zeros."""
     rows = IMAGE_ROWS if like.ndim == 4 else ROWS
     about: dict[str, Any] = {"shape": (0, *like.shape[1:]), "chunks": (rows, *like.shape[1:]), "dtype": like.dtype}
-    if hasattr(group, "create_array"):  # zarr 3; chunks of zeros are kept, so that a lost one is known
-        group.create_array(key, **about, config={"write_empty_chunks": True})
-    else:
-        group.create_dataset(key, **about, write_empty_chunks=True)
+    if hasattr(group, "create_array"):  # zarr 3
+        return group.create_array(key, **about, config={"write_empty_chunks": True})
+    return group.create_dataset(key, **about, write_empty_chunks=True)
 
 
 def _picture_name(spec: Spec, camera: CameraSpec) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from robot_rl import memory, zarr_metadata
+from robot_rl import unpacking, zarr_metadata
 from robot_rl.formats import guard
 from robot_rl.formats.account import Account
 from robot_rl.types import RobotRLError, Spec
@@ -75,7 +75,7 @@ class Buffer:
         array = self.array(key)
         if array.ndim != 2 or not 0 < array.shape[1] <= 4096:
             raise RobotRLError(f"{self.path}: data/{key} has shape {array.shape}; it must be (rows, numbers)")
-        memory.require(16 * array.size, f"{self.path}: data/{key} {array.shape}")
+        unpacking.require(16 * array.size, f"{self.path}: data/{key} {array.shape}")
         values = self.rows(array, key, 0, self.ends[-1]).astype(np.float64)
         bad = ~np.isfinite(values).all(1)
         if bad.any():
@@ -185,5 +185,5 @@ def is_buffer(path: Path) -> bool:
         return any((path / name).exists() for name in (".zgroup", "zarr.json", ".zmetadata"))
     if not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
+    with guard.reading(f"{path} is no whole zip and"), zipfile.ZipFile(path) as archive:
         return any(name.rsplit("/", 1)[-1] in (".zgroup", "zarr.json") for name in archive.namelist())

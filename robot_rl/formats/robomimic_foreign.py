@@ -87,7 +87,7 @@ class ForeignFile:
                 self._account.leave_out(f"obs/{key}", f"{item.dtype} {item.shape}: neither a vector nor a picture")
         pictures.chosen([c.name for c in found.values()], cameras, file.filename)
         kept = {key: c for key, c in found.items() if not cameras or c.name in cameras}
-        for key in found.keys() - kept.keys():
+        for key in (key for key in found if key not in kept):
             self._account.leave_out(f"camera {found[key].name}", "not among --cameras")
         if not vectors:
             raise RobotRLError(f"{where}: 'obs' holds no vectors, only {hdf5.some(first['obs'])}; a state is needed")
