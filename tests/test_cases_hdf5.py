@@ -109,9 +109,7 @@ def test_pictures_by_any_name_are_cameras_and_can_be_chosen_and_resized(tmp_path
         3,
     )
     assert "left out: camera eye_in_hand, camera near_depth (not among --cameras)" in account.lines()
-    with pytest.raises(
-        RobotRLError, match="no camera 'nosuch' for --cameras; it has: agentview, eye_in_hand, near_depth"
-    ):
+    with pytest.raises(RobotRLError, match="no camera 'nosuch'; it has: agentview, eye_in_hand, near_depth"):
         read(path, cameras=("nosuch",))
 
 

@@ -31,9 +31,7 @@ def sized(camera: CameraSpec, side: int | None) -> CameraSpec:
 def chosen(there: Sequence[str], names: Sequence[str], where: str) -> None:
     """Raise where a camera is asked for that the recording does not have."""
     if unknown := [name for name in names if name not in there]:
-        raise RobotRLError(
-            f"{where} has no camera '{', '.join(unknown)}' for --cameras; it has: {', '.join(there) or 'none'}"
-        )
+        raise RobotRLError(f"{where} has no camera '{', '.join(unknown)}'; it has: {', '.join(there) or 'none'}")
     if len(set(names)) != len(names):
         raise RobotRLError(f"--cameras {' '.join(names)} names a camera twice")
 

@@ -143,7 +143,7 @@ class ForeignFile:
         if lacks := [key for key in self._layout.vectors if key not in there]:
             raise RobotRLError(f"{where}: '{group}' lacks {', '.join(lacks)}, which the first demonstration has")
         for key in self._layout.vectors:
-            values = hdf5.vector(demo[group], key, f"{where}: {group}")
+            values = hdf5.vector(demo[group], key, where)
             names += _named(key, values.shape[1])
             columns.append(values)
         hdf5.require_equal_lengths(
