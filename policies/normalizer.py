@@ -36,11 +36,11 @@ class Normalizer(nn.Module):
         if bad.any():
             names = [c.name for c, b in zip(channels, bad, strict=True) if b]
             raise RobotRLError(f"the data hold NaN or infinity in {names}; run `robot-rl inspect` on the store")
-        low, high = data.min(0), data.max(0)
+        low, high = data.min(0).astype(np.float64), data.max(0).astype(np.float64)  # float32 may not hold their sum
         size = np.maximum(np.abs(low), np.abs(high))
         floor = np.maximum([least_range(c, min_range) for c in channels], ROUNDING * size)
-        self.centre.copy_(torch.as_tensor(high / 2 + low / 2))  # halved first: the sum may be too great for float32
-        self.half_range.copy_(torch.as_tensor(np.maximum(high / 2 - low / 2, floor / 2)))
+        self.centre.copy_(torch.as_tensor((high + low) / 2))
+        self.half_range.copy_(torch.as_tensor(np.maximum(high - low, floor) / 2))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) in the data's units to about [-1, 1]."""
