@@ -83,9 +83,14 @@ def save(classifier: Classifier, path: Path) -> None:
     atomically(Path(path), lambda part: torch.save(data, part))
 
 
+def file_of(path: Path) -> Path:
+    """`path`, or what a run's folder `path` made."""
+    return Path(path) / "reward.pt" if Path(path).is_dir() else Path(path)
+
+
 def load(path: Path) -> Classifier:
     """Read a classifier, or that of a run's folder: frozen, in evaluation mode."""
-    path = Path(path) / "reward.pt" if Path(path).is_dir() else Path(path)
+    path = file_of(path)
     data = read_torch(path)
     if data.get("robot_rl_reward") != FORMAT:
         raise RobotRLError(f"{path} is no reward of robot-rl format {FORMAT}; `robot-rl reward` makes one")

@@ -19,18 +19,23 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from robot_rl import fingerprints, outputs
 from robot_rl.episodes import EpisodeStore
+from robot_rl.progress import progress
 from robot_rl.refine import (
     Learning,
     RefineConfig,
     described,
     labelled,
-    named,
     practice_seed,
     remembered,
+    require_memory,
     require_possible,
+    require_world,
+    run_of,
     snapshot_due,
     snapshot_file,
+    used_of,
 )
 from robot_rl.rollout import rollout
 from robot_rl.runs import Run, read_torch
@@ -50,27 +55,31 @@ def act(
     make_agent: Callable[[], Agent],
     config: RefineConfig,
     about: dict[str, Any],
+    made_of: Sequence[Path] = (),
 ) -> None:
     """Play practice episodes into the folder `out` until there are enough, always with the newest sound weights."""
     require_possible(config)
     torch.set_num_threads(1)
-    with Run(out, "refine", {"demos": named(demos), "refine": config, **about}) as run:
+    with run_of(out, demos, config, about, (outputs.PLAY,)) as run, closing(make_env()) as env:
         torch.manual_seed(config.seed)
         agent = make_agent()
+        require_world(agent, env.spec)
+        used = used_of(run, agent, demos)
+        run.begin(fingerprints.of_stores(used) | fingerprints.of_files(made_of))
         inbox = Inbox(run.path / WEIGHTS, agent)
-        with closing(make_env()) as env, EpisodeStore.create(run.path / "episodes", env.spec) as store:
+        with EpisodeStore.create(run.path / "episodes", env.spec) as store:
             steps = sum(len(store.read(i, images=False)) for i in range(len(store)))
-            progress = tqdm(total=config.steps, initial=steps, desc="act", disable=None)
+            shown = progress("act", config.steps, steps)
             while steps < config.steps:
                 news = _wait_for_weights(inbox, steps, config)
                 index = len(store)
                 episode = rollout(env, agent, explore=True, seed=practice_seed(config, index))
                 store.append(remembered(episode, agent))
                 steps += len(episode)
-                progress.update(len(episode))
+                shown.update(len(episode))
                 with open(run.path / "actor.jsonl", "a") as file:
                     file.write(json.dumps({"step": steps, **described(index, episode), **news}) + "\n")
-            progress.close()
+            shown.close()
 
 
 def _wait_for_weights(inbox: Inbox, steps: int, config: RefineConfig) -> dict[str, Any]:
@@ -94,14 +103,19 @@ def learn(
     config: RefineConfig,
     about: dict[str, Any],
     save: Callable[[Any, Path], None],
+    made_of: Sequence[Path] = (),
 ) -> Path:
     """Learn from the episodes that an actor plays into the folder `out`, until it is done; returns the agent's file."""
     require_possible(config)
     torch.set_num_threads(config.threads)
-    with Run(out, "refine", {"demos": named(demos), "refine": config, **about}) as run:
+    with run_of(out, demos, config, about, (outputs.LEARN,)) as run:
         torch.manual_seed(config.seed)
         agent = make_agent()
-        learning = Learning(agent, config, labelled(agent, demos))
+        used = used_of(run, agent, demos)
+        prior = labelled(agent, demos, [n for _, n in used])
+        require_memory(agent, config, prior)
+        run.begin(fingerprints.of_stores(used) | fingerprints.of_files(made_of))
+        learning = Learning(agent, config, prior)
         store = _wait_for_store(run.path / "episodes")
         if (state := run.load()) is not None:
             learning.load_state_dict(state, store)

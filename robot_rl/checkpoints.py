@@ -43,7 +43,8 @@ def load_agent(path: Path, execute: int | None = None) -> Any:
     data = read_torch(path)
     if "robot_rl_policy" in data:
         policy = policy_file.from_data(data, str(path))
-        return FrozenConfig(execute or min(FrozenConfig.execute, policy.horizon)).build(policy)
+        steps = min(FrozenConfig.execute, policy.horizon) if execute is None else execute
+        return FrozenConfig(steps).build(policy)
     if data.get("robot_rl_agent") != FORMAT:
         raise RobotRLError(f"{path} is neither a policy nor an agent of robot-rl; `pretrain` and `refine` make them")
     if execute is not None:

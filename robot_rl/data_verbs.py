@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ from drivers import live_view, robot_file
 from drivers.node_process import start_ros
 from drivers.session import Wanted
 from robot_rl import collect as collecting
-from robot_rl import imports
+from robot_rl import imports, outputs
 from robot_rl import inspect as inspecting
 from robot_rl.episodes import GIB, EpisodeStore
 from robot_rl.robot_verbs import demonstrate
@@ -72,7 +73,8 @@ def collect(
         keep_failures=keep_failures,
         ray=ray,
     )
-    print(inspecting.inspect(out))
+    with_attempts = collecting.in_words(EpisodeStore.open(out))
+    print(inspecting.inspect(out) + (f"\n{with_attempts}" if with_attempts else ""))
 
 
 def import_(
@@ -86,8 +88,9 @@ def import_(
         world: where it was recorded, where the recording does not say: pusht for a zarr; a camera takes images along
         robot: the YAML file of the robot whose topics a bag holds; another recording must be of just that robot
     """
-    spec, episodes = imports.recordings(source, world, robot)
-    count = collecting.import_all(out, spec, episodes)
+    with outputs.new(out) as part:
+        spec, episodes = imports.recordings(source, world, robot)
+        count = collecting.import_all(part, out, spec, episodes)
     print(f"imported {count} episodes\n{inspecting.inspect(out)}")
 
 
@@ -112,7 +115,8 @@ def inspect(store: Path, out: Path | None = None, repair: bool = False, video_of
         repair: mend what a killed writer or a failing disk left; originals are kept
         video_of: the episode that the video shows
     """
-    print(inspecting.inspect(store, out, repair, video_of))
+    with nullcontext() if out is None else outputs.folder(out):
+        print(inspecting.inspect(store, out, repair, video_of))
 
 
 def view(
@@ -133,15 +137,17 @@ def view(
         raise RobotRLError("name what to show: a robot's file with --robot, or a store with --store")
     if robot is not None:
         file = robot_file.load(robot)
-        live_view.run(file, screen.build(file.world), start_ros())
+        with nullcontext() if screen.out is None else outputs.file(screen.out):
+            live_view.run(file, screen.build(file.world), start_ros())
     if store is None:
         return
     source = EpisodeStore.open(store)
     if not 0 <= episode < len(source):
         raise RobotRLError(f"there is no episode {episode} in {store}; it holds {len(source)}, from 0 on")
-    shown = screen.build(source.spec.world)
-    show_episode(shown, source.spec, source[episode])
-    shown.close()
+    with nullcontext() if screen.out is None else outputs.file(screen.out):
+        shown = screen.build(source.spec.world)
+        show_episode(shown, source.spec, source[episode])
+        shown.close()
 
 
 def spec_of(world: WorldConfig) -> Spec:

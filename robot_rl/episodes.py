@@ -11,7 +11,7 @@ store/damaged/              originals that `repair` replaced
 
 from __future__ import annotations
 
-import fcntl
+import hashlib
 import itertools
 import json
 import os
@@ -22,9 +22,8 @@ import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
-from robot_rl import episode_files
+from robot_rl import episode_files, outputs
 from robot_rl.types import Episode, RobotRLError, Spec
 
 FORMAT = "robot-rl episodes"
@@ -35,7 +34,7 @@ GIB = 2**30
 class EpisodeStore:
     """Episodes of one Spec, in the order they were made. Made by `create` (to write) or `open` (to read)."""
 
-    def __init__(self, path: Path, spec: Spec, lock: IO[str] | None) -> None:
+    def __init__(self, path: Path, spec: Spec, lock: outputs.Lock | None) -> None:
         self.path, self.spec, self._lock = path, spec, lock
         self._names: list[str] = []
         self._syncing = threading.Thread()
@@ -53,7 +52,7 @@ class EpisodeStore:
                 _require_fresh(path)
             lock = _lock(path)
         except OSError as error:
-            raise RobotRLError(f"{path} cannot hold a store ({error.strerror}): choose another directory") from error
+            raise RobotRLError(f"{path} cannot hold a store: {outputs.refusal(path, error)}") from error
         try:
             if (path / ".zattrs").exists():
                 _spec(path).require(spec, f"the store {path}", "this run")
@@ -128,6 +127,23 @@ class EpisodeStore:
         self._names = _names(self.path)
         return len(self)
 
+    def lengths(self, episodes: int | None = None) -> list[int]:
+        """Steps of the first `episodes`, or of all, as their attributes tell; no array is read."""
+        try:
+            return [int(json.loads(self._attributes(name))["length"]) for name in self._names[:episodes]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise RobotRLError(f"{self.path} has a damaged episode ({error}); `robot-rl inspect --repair`") from error
+
+    def fingerprint(self, episodes: int | None = None) -> str:
+        """SHA-256 of the first `episodes`, or of all: of their names, attributes and checksums; nothing is decoded."""
+        names = self._names[:episodes]
+        if episodes is not None and len(names) < episodes:
+            raise RobotRLError(f"{self.path} holds {len(names)} episodes and not {episodes} any more")
+        sha = hashlib.sha256()
+        for name in names:
+            sha.update(f"{name} ".encode() + self._attributes(name))
+        return sha.hexdigest()
+
     def follow(self, poll: float = 0.5, timeout: float | None = None) -> Iterator[Episode]:
         """Every episode, those to come too; looks every `poll` s and ends after `timeout` s without a new one."""
         last = time.monotonic()
@@ -150,6 +166,14 @@ class EpisodeStore:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _attributes(self, name: str) -> bytes:
+        try:
+            return (self.path / name / ".zattrs").read_bytes()
+        except OSError as error:
+            raise RobotRLError(
+                f"episode {name} of {self.path} cannot be read ({error.strerror}); `robot-rl inspect --repair`"
+            ) from error
 
     def _require_writer(self) -> None:
         if self._lock is None:
@@ -247,22 +271,9 @@ def _sweep(path: Path) -> list[str]:
     return left
 
 
-def _lock(path: Path) -> IO[str]:
-    """The writer's lock, held while the file is open."""
-    file = open(path / ".lock", "a+")  # noqa: SIM115
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.seek(0)
-        pid = file.read().strip() or "unknown"
-        file.close()
-        raise RobotRLError(
-            f"{path} is being written by process {pid}: wait for it, stop it, or write to another store"
-        ) from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
+def _lock(path: Path) -> outputs.Lock:
+    """The writer's lock; its file stays."""
+    return outputs.Lock(path / ".lock", path, keep=True)
 
 
 _writers: weakref.WeakSet[EpisodeStore] = weakref.WeakSet()
@@ -271,7 +282,9 @@ _writers: weakref.WeakSet[EpisodeStore] = weakref.WeakSet()
 def _let_go() -> None:
     """A forked child (a data loader's worker) shares the lock: it would keep it when the writer is killed."""
     for store in list(_writers):
-        store.close()
+        if store._lock is not None:
+            store._lock.forget()
+            store._lock = None
 
 
 os.register_at_fork(after_in_child=_let_go)

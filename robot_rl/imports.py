@@ -11,6 +11,7 @@ from typing import Literal
 import h5py
 
 from drivers import bag, robot_file
+from robot_rl import outputs
 from robot_rl.episodes import EpisodeStore
 from robot_rl.formats import diffusion_policy, lerobot, lerobot_writer, robomimic, robosuite_hdf5
 from robot_rl.types import Episode, RobotRLError, Spec
@@ -32,7 +33,8 @@ def export(out: Path, store: EpisodeStore, to: Format | None) -> int:
     if to != "robomimic" and (depth := [c.name for c in spec.cameras if c.depth]):
         print(f"left out, as {to} has no place for depth: {', '.join(depth)}")
         spec = replace(spec, cameras=tuple(c for c in spec.cameras if not c.depth))
-    return writers[to].write(out, spec, store)
+    with outputs.new(out):
+        return writers[to].write(out, spec, store)
 
 
 def recordings(source: Path, world: WorldConfig, robot: Path | None = None) -> tuple[Spec, Iterator[Episode]]:

@@ -14,6 +14,7 @@ from robot_rl import control, episodes
 from robot_rl.depth import visible
 from robot_rl.episodes import EpisodeStore
 from robot_rl.quality import quality
+from robot_rl.runs import atomically
 from robot_rl.statistics import wilson
 from robot_rl.types import Channel, Episode, RobotRLError, Spec
 from robot_rl.video import write_video
@@ -211,7 +212,7 @@ def _grid(n: int) -> tuple[Figure, list[Axes]]:
 
 
 def _save(figure: Figure, path: Path) -> str:
-    figure.savefig(path, dpi=100)
+    atomically(path, lambda part: figure.savefig(part, dpi=100, format="png"))
     return f"wrote {path}"
 
 

@@ -19,15 +19,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from robot_rl import fingerprints, memory, outputs, ranges
 from robot_rl.agents.frozen import looked_along
 from robot_rl.episodes import EpisodeStore
+from robot_rl.prior import CONVENTION, labelled, named, sparse, used_of
+from robot_rl.progress import progress
 from robot_rl.replay import Replay
 from robot_rl.rollout import rollout
 from robot_rl.runs import Run
 from robot_rl.seeds import episode_seed
-from robot_rl.types import Agent, Env, Episode, Metrics, RobotRLError
+from robot_rl.types import Agent, Env, Episode, Metrics, RobotRLError, Spec
 from robot_rl.workers import Losses, MakeEnv, Worker, WorkerLostError
 
 
@@ -68,23 +70,24 @@ def refine(
     config: RefineConfig,
     about: dict[str, Any],
     save: Callable[[Any, Path], None],
+    made_of: Sequence[Path] = (),
 ) -> Path:
     """Practise into the folder `out`, or resume it; returns the agent's file.
 
     `demos` are stores to learn from beside practice: demonstrations, or the practice of other agents. `about` describes
-    the agent and what it was made of, for `config.json`. `save` writes an agent to a file.
+    the agent and what it was made of, for `config.json`; `made_of` are the files among that. `save` writes an agent to
+    a file.
     """
     require_possible(config)
     torch.set_num_threads(config.threads)
-    with (
-        Run(out, "refine", {"demos": named(demos), "refine": config, **about}) as run,
-        closing(make_env()) as env,
-    ):
+    with run_of(out, demos, config, about) as run, closing(make_env()) as env:
         torch.manual_seed(config.seed)
         agent = make_agent()
-        blind = not agent.policy.sees_images
-        agent.policy.spec.require(env.spec, "the policy", "the world", state_only=blind, any_limit=True)
-        prior = labelled(agent, demos)
+        require_world(agent, env.spec)
+        used = used_of(run, agent, demos)
+        prior = labelled(agent, demos, [n for _, n in used])
+        require_memory(agent, config, prior)
+        run.begin(fingerprints.of_stores(used) | fingerprints.of_files(made_of))
         with EpisodeStore.create(run.path / "episodes", env.spec) as store, ExitStack() as stack:
             practice = Practice(env, Learning(agent, config, prior), store)
             if config.overlap:
@@ -96,12 +99,37 @@ def refine(
     return run.path / "agent.pt"
 
 
+FREE = ("refine.hopeless", "refine.lead", "refine.snapshot_every", "refine.threads")  # may change on resuming
+GROWS = ("refine.steps",)
+
+
+def run_of(
+    out: Path, demos: Sequence[Path], config: RefineConfig, about: dict[str, Any], parts: Sequence[str] = outputs.WHOLE
+) -> Run:
+    """The run in the folder `out`, of which an actor or a learner holds only a part."""
+    described = {"demos": named(demos), "refine": config, **about}
+    return Run(out, "refine", described, free=FREE, grows=GROWS, parts=parts)
+
+
+def require_world(agent: Agent, spec: Spec) -> None:
+    """Raise unless the agent's policy is of the world of `spec`."""
+    blind = not agent.policy.sees_images
+    agent.policy.spec.require(spec, "the policy", "the world", state_only=blind, any_limit=True)
+
+
+def require_memory(agent: Agent, config: RefineConfig, prior: Sequence[Episode]) -> None:
+    """Raise unless so much practice as `config` asks for, beside the demonstrations, fits into memory."""
+    pictures = getattr(agent, "learns_from_images", False)
+    held = [v for e in prior for k, v in e.obs.items() if pictures or not k.startswith("image/")]
+    held += [v for e in prior for v in (e.action, *e.extras.values())]
+    row = sum(v.nbytes for v in held) / sum(len(e) + 1 for e in prior)
+    remedy = "practise for fewer --steps" + (", with fewer cameras or a smaller --image-size" if pictures else "")
+    memory.require(2 * row * config.steps, f"the replay of {config.steps:,} steps", remedy)  # it doubles as it grows
+
+
 def require_possible(config: RefineConfig) -> None:
     """Raise where a number makes no sense."""
-    least = {"steps": 0, "base_steps": 0, "offline_updates": 0, "first_updates": 0, "utd": 0, "threads": 1, "lead": 0}
-    for name, bound in least.items():
-        if getattr(config, name) < bound:
-            raise RobotRLError(f"{name} is {getattr(config, name)}; it must be at least {bound}")
+    ranges.require(config)
     if config.base_steps > config.steps > 0 and not config.offline_updates:
         raise RobotRLError(
             f"of {config.steps} steps the base alone would play all, as base_steps is {config.base_steps}, and nothing "
@@ -167,7 +195,7 @@ class Learning:
             raise RobotRLError(
                 f"none of the first {played} episodes succeeded, so there is nothing to refine. Give the base more "
                 "demonstrations or train it longer, let somebody help (--human.skill), or go on all the same with "
-                "--hopeless 0, in a new run."
+                "--hopeless 0."
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -211,7 +239,7 @@ class Practice:
         if learning.updates < config.offline_updates:
             run.log(learning.steps, learning.learn())
             run.save(self.state_dict())
-        progress = tqdm(total=config.steps, initial=learning.steps, desc="refine", disable=None)
+        shown = progress("refine", config.steps, learning.steps)
         while learning.steps < config.steps:
             index = learning.replay.online.episodes
             episode = self._stored(index) if index < len(self.store) else self._played(index)
@@ -220,8 +248,8 @@ class Practice:
             if mark := snapshot_due(config, learning.steps, len(episode)):
                 self.snapshot(mark)
             run.save(self.state_dict())
-            progress.update(len(episode))
-        progress.close()
+            shown.update(len(episode))
+        shown.close()
 
     def _stored(self, index: int) -> Episode:
         """The episode that was stored before the run was stopped, and not learned from any more."""
@@ -322,45 +350,3 @@ def _play(pipe: Connection, make_env: MakeEnv, make_agent: Callable[[], Agent]) 
             acting, seed = pipe.recv()
             agent.load_state_dict(torch.load(io.BytesIO(acting), weights_only=True))
             pipe.send(rollout(env, agent, explore=True, seed=seed))
-
-
-def named(stores: Sequence[Path]) -> list[str]:
-    """For `config.json`."""
-    return [str(Path(store).resolve()) for store in stores]
-
-
-def labelled(agent: Agent, stores: Sequence[Path]) -> list[Episode]:
-    """The episodes of `stores`, with what the agent would have remembered along them; raises where one does not fit."""
-    prior = [demo for path in stores for demo in _fitting(path, agent)]
-    if not any(demo.success for demo in prior):
-        where = ", ".join(map(str, stores))
-        raise RobotRLError(f"no episode of {where} has a reward: demonstrations must show success, as reward 1")
-    for i, demo in enumerate(prior):
-        if demo.meta.get("seed") is None:
-            prior[i] = replace(demo, meta=demo.meta | {"seed": i})  # noise of its own
-    return [replace(demo, extras=agent.label(demo)) for demo in prior]
-
-
-CONVENTION = "a reward must be 0, or 1 at a success, which ends the episode"
-
-
-def sparse(episode: Episode) -> bool:
-    """Whether its rewards follow the convention."""
-    only_last = np.isin(episode.reward, (0, 1)).all() and not episode.reward[:-1].any()
-    return bool(only_last and (episode.terminated or not episode.success))
-
-
-def _fitting(path: Path, agent: Agent) -> list[Episode]:
-    source = EpisodeStore.open(path)
-    blind = not agent.policy.sees_images
-    source.spec.require(agent.policy.spec, f"the store {path}", "the policy", state_only=blind, any_limit=True)
-    demos = [source.read(i, images=not blind) for i in range(len(source))]
-    if not demos:
-        raise RobotRLError(f"{path} holds no demonstrations; `robot-rl collect` or `import` makes some")
-    for i, demo in enumerate(demos):
-        if not sparse(demo):
-            raise RobotRLError(
-                f"episode {i} of {path} has another reward convention: {CONVENTION}. Cut it at its success and store "
-                "the reward so."
-            )
-    return demos

@@ -111,7 +111,7 @@ def deploy(
 
 def demonstrate(out: Path, world: WorldConfig, robot: Path | None, device: str, wanted: Wanted) -> None:
     """A person demonstrates with `device`, in a simulated `world` in real time or on the `robot` of a YAML file."""
-    limit, file, asked = world.max_steps or PERSONS, None, lambda: False
+    limit, file, asked = PERSONS if world.max_steps is None else world.max_steps, None, lambda: False
     with ExitStack() as stack:
         if robot is None:
             env: Robot = stack.enter_context(closing(Assisted(replace(world, max_steps=limit).build(), SteadyClock())))

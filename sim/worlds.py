@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from robot_rl import ranges
 from robot_rl.types import Env, RobotRLError, Spec
 from sim import operators, pusht, toy
 from sim.human import HumanConfig, Watched
@@ -34,6 +35,7 @@ class WorldConfig:
 
     def build(self) -> Env:
         """The world; raises where a name is unknown or an option means nothing there."""
+        ranges.require(self)
         family, _, task = self.world.partition(":")
         if family == "robosuite" and task:
             options = ("arm", "controller", "image_size", "shadows")
@@ -65,7 +67,7 @@ class WorldConfig:
 
 def of_spec(spec: Spec, max_steps: int | None = None) -> WorldConfig:
     """The world that a store or a checkpoint was made in."""
-    config = WorldConfig(spec.world, spec.arm or None, max_steps=max_steps or spec.max_steps)
+    config = WorldConfig(spec.world, spec.arm or None, max_steps=spec.max_steps if max_steps is None else max_steps)
     if spec.world.startswith("robosuite:"):
         config = replace(config, controller=controller_of(spec))
     if spec.cameras:

@@ -157,7 +157,7 @@ def test_a_judged_world_ends_where_its_judge_says_and_only_there():
 
 
 def test_too_few_successes_and_wrong_settings_are_named(store, tmp_path):
-    with pytest.raises(RobotRLError, match="false_alarms"):
+    with pytest.raises(RobotRLError, match="held_out is 0.7"):
         train(tmp_path / "a", (store,), None, ClassifierConfig(EYES), RewardConfig(held_out=0.7), reward_file.save)
     few = collect(tmp_path / "few", see_toy().spec, see_toy, partial(ToyOperator, 1.0), episodes=3)
     with pytest.raises(RobotRLError, match="too few"):
