@@ -22,7 +22,7 @@ import numpy as np
 from drivers.assisted import Interrupted, Person
 from drivers.observer import Clock
 from drivers.take import Mark, marked
-from drivers.teleop import DeviceLost, DeviceSilent, Event, Screen, State, Status
+from drivers.teleop import DeviceLost, DeviceSilent, Event, Screen, State, Status, hint_of
 from robot_rl import control
 from robot_rl.episodes import EpisodeStore
 from robot_rl.rollout import play
@@ -276,6 +276,6 @@ class Collector:
             Status(
                 state or self.session.state, len(self.store), self.wanted.episodes, self._steps, self.person.held,
                 float(len(self._beats)), self.env.age, self.env.late, self.env.lagging,
-                message or self._silent or self.session.message, self.env.pictures,
+                message or self._silent or hint_of(self.device) or self.session.message, self.env.pictures,
             )
         )  # fmt: skip
