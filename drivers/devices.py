@@ -10,6 +10,7 @@ from drivers.robot_file import RobotFile
 from drivers.teleop import Device, Screen, Status
 from drivers.terminal_screen import TerminalScreen
 from drivers.web_teleop import WebTeleop
+from drivers.web_tls import PLAIN, WebConfig, refuse_unused
 from robot_rl.types import RobotRLError, Spec
 
 NAMES = (
@@ -35,12 +36,12 @@ class Controls:
         self.device.close()
 
 
-def open_controls(name: str, spec: Spec, robot: RobotFile | None = None) -> Controls:
+def open_controls(name: str, spec: Spec, robot: RobotFile | None = None, web: WebConfig = PLAIN) -> Controls:
     """The device called `name` and its screens; raises where it is not there or may not be opened.
 
     In a terminal its keys start and mark episodes whatever the device is. `spec` says how far an action goes.
     """
-    device, screens = open_device(name, spec, robot), list[Screen]()
+    device, screens = open_device(name, spec, robot, web), list[Screen]()
     if isinstance(device, WebTeleop):
         screens.append(device)
     if name != "keyboard" and has_terminal():
@@ -48,9 +49,10 @@ def open_controls(name: str, spec: Spec, robot: RobotFile | None = None) -> Cont
     return Controls(device, (*screens, TerminalScreen(device.keys)))
 
 
-def open_device(name: str, spec: Spec, robot: RobotFile | None = None) -> Device:
+def open_device(name: str, spec: Spec, robot: RobotFile | None = None, web: WebConfig = PLAIN) -> Device:
     """The device alone. What speaks ROS, or has a library of its own, is imported only here."""
     kind, _, rest = name.partition(":")
+    refuse_unused(web, name)
     if name == "keyboard":
         return Keyboard(Terminal())
     if kind == "gamepad":
@@ -62,7 +64,7 @@ def open_device(name: str, spec: Spec, robot: RobotFile | None = None) -> Device
 
         return SpaceMouse(_number(name, rest))
     if kind == "web":
-        return WebTeleop(rest)
+        return WebTeleop(rest, web)
     if kind in ("joy", "twist", "leader") and rest:
         return _listening(name, kind, rest, spec, robot)
     raise RobotRLError(f"no device is called '{name}'; there are {NAMES}")

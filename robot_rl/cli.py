@@ -13,6 +13,7 @@ import tyro
 from tyro.conf import arg, subcommand
 
 from drivers.node_process import split_ros_arguments
+from drivers.web_tls import WebConfig, refuse_unused
 from policies import checkpoint
 from policies import reward as reward_file
 from policies.diffusion import DiffusionConfig
@@ -169,6 +170,7 @@ def refine(
     role: Literal["both", "actor", "learner"] = "both",
     robot: Path | None = None,
     teleop: str | None = None,
+    web: WebConfig = WebConfig(),
     reward: Path | None = None,
     evaluate: int = 100,
     videos: int = 3,
@@ -189,6 +191,7 @@ def refine(
         role: play and learn in turn; or only play, or only learn, with another process in the same folder
         robot: practise on the robot of this YAML file, or on its simulated stand-in, instead of in the base's world
         teleop: a person's device, who may take over at any moment: keyboard, gamepad, ...; see docs/teleop.md
+        web: how the web page is served, where it is that device
         reward: a classifier by `robot-rl reward` that says in practice what success is; the world does where not given
         evaluate: start states on which base and refined are compared at the end; 0: none
         videos: of those, how many to film side by side
@@ -198,7 +201,7 @@ def refine(
     about = {"agent": agent, "policy": str(policy.resolve()), "human": human}
     about |= {"reward": str(reward.resolve())} if reward else {}
     make_agent = partial(_fresh_agent, agent, policy)
-    practice = _practice(policy, config, human, robot, teleop, reward)
+    practice = _practice(policy, config, human, robot, teleop, reward, web)
     if role == "actor":
         apart.act(out, demos, practice, make_agent, config, about)
         return
@@ -319,9 +322,16 @@ def _world_of(policy: Policy, max_steps: int | None = None) -> WorldConfig:
 
 
 def _practice(
-    policy: Path, config: RefineConfig, human: HumanConfig, robot: Path | None, teleop: str | None, reward: Path | None
+    policy: Path,
+    config: RefineConfig,
+    human: HumanConfig,
+    robot: Path | None,
+    teleop: str | None,
+    reward: Path | None,
+    web: WebConfig,
 ) -> Callable[[], Env]:
     """Where the base `policy` practises: in a world or on a robot, with or without a person, judged by whom."""
+    refuse_unused(web, teleop)
     if teleop is not None and (config.overlap or human.skill is not None):
         raise RobotRLError(
             "with --teleop a person is beside practice, in this process: leave out overlap and human.skill"
@@ -330,10 +340,10 @@ def _practice(
         raise RobotRLError("the simulated human has no hands on a robot: leave out human.skill, or use --teleop")
     base = checkpoints.load_base(policy)
     if robot is not None:
-        practice: Callable[[], Env] = partial(practice_on, robot, policy, teleop)
+        practice: Callable[[], Env] = partial(practice_on, robot, policy, teleop, web)
     else:
         world = _world_of(base) if reward is None else _world_that_shows(reward, base, policy)
-        practice = WatchedConfig(world, human).build if teleop is None else partial(practice_in, world, teleop)
+        practice = WatchedConfig(world, human).build if teleop is None else partial(practice_in, world, teleop, web)
     return practice if reward is None else partial(_judged, practice, reward)
 
 

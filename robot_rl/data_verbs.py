@@ -11,6 +11,7 @@ from tyro.conf import arg
 from drivers import live_view, robot_file
 from drivers.node_process import start_ros
 from drivers.session import Wanted
+from drivers.web_tls import WebConfig, refuse_unused
 from robot_rl import collect as collecting
 from robot_rl import imports
 from robot_rl import inspect as inspecting
@@ -36,6 +37,7 @@ def collect(
     device: str | None = None,
     robot: Path | None = None,
     free_gib: float = 1.0,
+    web: WebConfig = WebConfig(),
 ) -> None:
     """Let the scripted operator, or with --device a person, demonstrate a task; run again with the same store to go on.
 
@@ -51,13 +53,15 @@ def collect(
         device: a person's: keyboard, gamepad, spacemouse, joy:TOPIC, twist:TOPIC, leader:TOPIC; see docs/teleop.md
         robot: demonstrate on the robot of this YAML file, or on its simulated stand-in, instead of in the world
         free_gib: GiB that stay free on the store's disk, with a person
+        web: how the web page is served, where it is the device
     """
     if device is not None:
-        demonstrate(out, world, robot, device, Wanted(episodes, free_gib * GIB, seed, keep_failures))
+        demonstrate(out, world, robot, device, Wanted(episodes, free_gib * GIB, seed, keep_failures), web)
         print(inspecting.inspect(out))
         return
     if robot is not None:
         raise RobotRLError("on a robot a person demonstrates: say with which --device")
+    refuse_unused(web, device)
     spec = spec_of(world)
     operator = partial(worlds.operator_for, spec, skill)
     operator()  # a world without an operator is refused here, not in a worker
