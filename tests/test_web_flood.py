@@ -194,10 +194,10 @@ def test_fault_f53_under_a_flood_every_episode_is_stored_whole_and_the_person_dr
     stored, slow = re.search(r"stored (\d+) slowest (\S+)", words).groups()
     more = max(seen) - before
     print(f"{made} connections: {stored} episodes, {more} files more, {driven} pages in {slowest:.2f} s, loop {slow} s")
-    assert made >= FLOOD and driven and more <= EACH + 8
+    assert made >= FLOOD and driven and more <= 2 * WAITING + 16
     episodes = list(EpisodeStore.open(tmp_path / "store"))
     assert len(episodes) == int(stored) > 0 and all(len(e) == 5 for e in episodes)
-    assert float(slow) < 0.3
+    assert float(slow) < 0.5, "far more than a call, less than any wait for a peer"
 
 
 def test_fault_f53_who_never_asks_never_ends_or_sends_byte_by_byte_is_turned_out(device):
@@ -398,7 +398,7 @@ def test_fault_f53_bare_connections_are_bounded_before_tls_too(made, tmp_path):
         for _ in range(200):
             peers.append(bare(url.port))
         time.sleep(0.3)
-        assert open_files(process) - before <= EACH + 4
+        assert open_files(process) - before <= 2 * WAITING + 16
         words = process.communicate(timeout=60)[0]
     finally:
         process.kill()
