@@ -32,7 +32,7 @@ from drivers.messages import numbers_msg, pose_msg, pose_of, stamp_of
 from drivers.node_process import spin, split_ros_arguments, start_ros
 from drivers.robot_file import RobotFile
 from drivers.servo import HOMING, Servo
-from robot_rl.types import RobotRLError, Target
+from robot_rl.types import ArmState, RobotRLError, Target
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -87,14 +87,16 @@ class ArmNode:
         ruling = self.servo.tick(state, now, self._is_quiet(steady))
         if ruling is not None and ruling.sent is not None:
             self.controller.send(ruling.sent, self.servo.gate.joints, state, now)
-            self.gripper.send(ruling.sent.gripper, now)
-            self._tell(ruling.sent, now)
+            if ruling.sent.gripper is not None:  # until somebody asks, they stay as they are
+                self.gripper.send(ruling.sent.gripper, steady)
+            self._tell(ruling.sent, state, now)
         if ruling is not None:
             self._log(ruling)
 
-    def _tell(self, sent: Target, now: float) -> None:
-        """The gripper first, so that both are there when the pose is."""
-        self._setpoint_gripper.publish(numbers_msg(now, ["gripper"], np.array([sent.gripper])))
+    def _tell(self, sent: Target, state: ArmState, now: float) -> None:
+        """The gripper first, so that both are there when the pose is; as measured where nobody asked it anything."""
+        opening = min(max(state.gripper, 0.0), 1.0) if sent.gripper is None else sent.gripper
+        self._setpoint_gripper.publish(numbers_msg(now, ["gripper"], np.array([opening])))
         self._setpoint.publish(pose_msg(now, self.robot.base_frame, sent.position, sent.turn))
 
     def _watch(self, steady: float) -> None:
@@ -131,10 +133,7 @@ class ArmNode:
             self.node.get_logger().error(f"{source}/target_pose is in the frame {frames}", throttle_duration_sec=1.0)
             return
         position, turn = pose_of(message)
-        opening = self._openings.get(source)
-        if opening is None:  # it asked nothing of the fingers yet: they stay
-            opening = 0.0 if self.servo.gate.stopped else self.servo.gate.setpoint.gripper
-        target = Target(stamp_of(message.header), position, turn, opening, source)
+        target = Target(stamp_of(message.header), position, turn, self._openings.get(source), source)
         if self.servo.offer(target, self.now()):
             self._heard[source] = time.monotonic()
 
@@ -205,6 +204,7 @@ class ArmNode:
         values = {
             "sees the arm": -0.1 < age < self.robot.limits.age, "holder": gate.holder, "lease": self.servo.leases,
             "rests": gate.rests, "at home": self.servo.is_home(self.now()),
+            "opening": "" if gate.opening is None else gate.opening,
             "age of the state [s]": f"{age:.3f}", "ticks": self.ticks, "tick p99 late [s]": f"{late:.4f}",
             **{verdict: gate.counts[verdict] for verdict in ("sent", "clipped", "rejected", "stopped")},
         }  # fmt: skip
@@ -241,10 +241,11 @@ class ArmNode:
                 if not self.servo.gate.stopped or not self.servo.gate.rests:
                     reason = "speed_scale cannot change while the arm is armed; call `stop` first"
                     return SetParametersResult(successful=False, reason=reason)
-                self.servo = self._new_servo(parameter.value)
+                self.servo = self._new_servo(parameter.value, self.servo.gate.opening)
         return SetParametersResult(successful=True)
 
-    def _new_servo(self, scale: float) -> Servo:
+    def _new_servo(self, scale: float, opening: float | None = None) -> Servo:
+        """`opening`: what the fingers were told last."""
         robot, self._kinematics = self.robot, None
         if robot.kinematics is not None:
             from drivers.kinematics import from_file
@@ -252,7 +253,7 @@ class ArmNode:
             self._kinematics = from_file(robot.kinematics)
         limits = replace(robot.limits, speed=scale * robot.limits.speed, turn_speed=scale * robot.limits.turn_speed)
         gated = self._kinematics if robot.kinematics and robot.kinematics.gated else None
-        gate = Gate(limits, robot.arm_limits, self.period, gated)
+        gate = Gate(limits, robot.arm_limits, self.period, gated, opening)
         home = np.array(robot.home) if robot.home else None
         return Servo(gate, 1.0 / robot.rate - robot.command_latency, SOURCES, home)
 

@@ -113,7 +113,11 @@ IN_A_ROW, SHARE, WINDOW = 3, 0.2, 1.0  # rejects that stop: so many in a row, or
 class Gate:
     """Of one arm, for setpoints that follow one another every `period` [s]. It begins stopped: `arm` it."""
 
-    def __init__(self, limits: GateLimits, arm: ArmLimits, period: float, kinematics: Kinematics | None = None) -> None:
+    def __init__(
+        self, limits: GateLimits, arm: ArmLimits, period: float, kinematics: Kinematics | None = None,
+        opening: float | None = None,
+    ) -> None:  # fmt: skip
+        """`opening` is what the fingers were told before there was this gate; None: nobody told them anything."""
         if not (math.isfinite(period) and period > 0):
             raise RobotRLError(f"the gate's period is {period} s: it must be above 0")
         c = self.limits = limits
@@ -129,6 +133,7 @@ class Gate:
         self.counts: Counter[Verdict] = Counter()
         self._motion: Motion | None = None  # of the setpoint
         self._moved_at = -math.inf  # when [s]
+        self._gripper = opening  # kept over every stop, arming and hand-over: what is held must not be let go
 
     @property
     def setpoint(self) -> Target:
@@ -136,6 +141,11 @@ class Gate:
         if self._motion is None:
             raise RobotRLError("the arm was never armed: there is no setpoint")
         return Target(self._stamp, self._motion.position.copy(), self._motion.turn.copy(), self._gripper, self.holder)
+
+    @property
+    def opening(self) -> float | None:
+        """What the fingers were told last, 0 closed to 1 open; None: nobody asked anything of them yet."""
+        return self._gripper
 
     @property
     def joints(self) -> np.ndarray | None:
@@ -160,7 +170,7 @@ class Gate:
         if moves and abs(state.stamp - self._moved_at) < PAUSE * self.period:
             raise RobotRLError("the arm cannot be armed while its setpoint still moves; it brakes, so wait a moment")
         self._motion = Motion(np.array(state.position, float), unit_quat(state.turn), np.zeros(3), np.zeros(3))
-        self._joints, self._gripper = np.array(state.joints, float), min(max(float(state.gripper), 0.0), 1.0)
+        self._joints = np.array(state.joints, float)
         self._toggled = -math.inf  # when [s]
         self._stamp = state.stamp  # of the observation that the setpoint comes from
         self._held: tuple[np.ndarray, np.ndarray] | None = None  # the pose that is held once stopped
@@ -290,9 +300,9 @@ class Gate:
         for name, size in (("position", 3), ("turn", 4)):
             if not _is_vector(getattr(target, name), size):
                 return f"its {name} is not {size} finite numbers: {getattr(target, name)}"
-        for name in ("gripper", "stamp"):
-            if not _is_number(value := getattr(target, name)):
-                return f"its {name} is not a finite number: {value}"
+        numbers = {"stamp": target.stamp} | ({} if target.gripper is None else {"gripper": target.gripper})
+        if bad := [name for name, value in numbers.items() if not _is_number(value)]:
+            return f"its {bad[0]} is not a finite number: {numbers[bad[0]]}"
         length = _length(target.turn)
         return "" if abs(length - 1) <= 1e-3 else f"its quaternion has length {length:.4g}"
 
@@ -304,23 +314,31 @@ class Gate:
         motion, late = self._mover.towards(self._motion, inside, upright, self._stays(target))
         if wrong := self._wrong_joints(motion):
             return wrong, ""
-        gripper = min(max(float(target.gripper), 0.0), 1.0)
-        if (gripper > 0.5) != (self._gripper > 0.5):
-            if now - self._toggled < self.limits.toggle:
-                gripper = self._gripper
-            else:
-                self._toggled = now
+        gripper = self._fingers(target.gripper, now)
         clipped = {
             "box": np.abs(inside - target.position).max() > EXACT,
             "tilt": angle_between(upright, turn) > 1e-6,
             "speed or acceleration": late,
-            "gripper": gripper != target.gripper,
+            "gripper": target.gripper is not None and gripper != target.gripper,
         }
         excess = [name for name, is_so in clipped.items() if is_so]
         self._motion, self._gripper, self._stamp = motion, gripper, target.stamp
         self._asked = replace(target, position=target.position.copy(), turn=target.turn.copy())
         self._asked_at = now
         return "", ", ".join(excess)
+
+    def _fingers(self, asked: float | None, now: float) -> float | None:
+        """What the fingers are told from now on: what is `asked`, but for a change that comes too soon."""
+        before = self._gripper
+        if asked is None:
+            return before
+        opening = min(max(float(asked), 0.0), 1.0)
+        if before is None or (opening > 0.5) == (before > 0.5):
+            return opening
+        if now - self._toggled < self.limits.toggle:
+            return before
+        self._toggled = now
+        return opening
 
     def _stays(self, target: Target) -> bool:
         """Whether it is the same as the one before: then that is where to stop, else a place to pass through."""

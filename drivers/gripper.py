@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
 REPEAT = 1.0  # positions on a topic are sent again after so long, and goals that nobody took [s]
+PAUSE = 0.5  # between two calls, after which they begin anew [s]
 SAME = 0.02  # share of the way from closed to open that makes no new goal
 ACTIONS = {"gripper_command": "GripperCommand", "parallel_gripper_command": "ParallelGripperCommand"}
 
@@ -33,18 +34,24 @@ class Gripper(Protocol):
 
 
 class GripperTopic:
-    """Positions of the gripper's joint, Float64MultiArray; sent when they change, and once a second."""
+    """Positions of the gripper's joint, Float64MultiArray; sent when they change, and once a second.
+
+    After a pause in which nothing was asked the second begins anew: whoever has just taken command asks first.
+    """
 
     def __init__(self, node: Node, file: GripperFile) -> None:
         from std_msgs.msg import Float64MultiArray
 
-        self._file, self._sent, self._at = file, np.nan, -np.inf
+        self._file, self._sent, self._at, self._called = file, np.nan, -np.inf, -np.inf
         self._publisher = node.create_publisher(Float64MultiArray, file.topic, 1)
 
     def send(self, opening: float, now: float) -> None:
         """See `Gripper`."""
         from std_msgs.msg import Float64MultiArray
 
+        if now > self._called + PAUSE:
+            self._at = now
+        self._called = now
         if opening != self._sent or now > self._at + REPEAT:
             self._publisher.publish(Float64MultiArray(data=[position_of(self._file, opening)]))
             self._sent, self._at = opening, now

@@ -35,6 +35,10 @@ class Arm(Protocol):
     def stopped(self) -> str:
         """Why it obeys nobody; "": it obeys."""
 
+    @property
+    def commanded_opening(self) -> float | None:
+        """What its fingers were told last, 0 closed to 1 open; None: nothing yet."""
+
     def command(self, target: Target) -> None:
         """Go there within a period."""
 
@@ -74,7 +78,8 @@ class RealEnv:
         self._shown = self._observer.cameras if shown is None else shown
         self._on_plan = on_plan
         self._ticker = Ticker(clock, 1.0 / robot.rate)
-        self.gate = self._new_gate()  # of this episode
+        self.gate = self._new_gate(None)  # of this episode
+        self._found = np.float32(0.0)  # how the fingers were found, as a channel of actions
         self._interrupted = ""
         self.aborted = ""  # why the last episode could not go on; "": it could
         self.ticks, self.late = 0, 0
@@ -84,12 +89,14 @@ class RealEnv:
         self._arm.hold()
         self._prepare(seed)
         self._observer.await_readings(self._clock)
-        self.gate = self._new_gate()
+        start = self.robot.gripper.start
+        self.gate = self._new_gate(float(start == "open") if start else self._arm.commanded_opening)
         self.gate.arm(self._arm.readings.last, self.source)
         self._ticker.begin()
         self._steps, self.aborted = 0, ""
         self._last = self._observer.observe()
         self.executed = action_of(self.gate.setpoint, self._arm.readings.last, self.spec.action)
+        self._found = self.executed[-1]
         return self._last
 
     def step(self, action: np.ndarray) -> Step:
@@ -153,8 +160,8 @@ class RealEnv:
         """Hold the arm."""
         self._arm.hold()
 
-    def _new_gate(self) -> Gate:
-        return Gate(self.robot.limits, self.robot.arm_limits, 1.0 / self.robot.rate)
+    def _new_gate(self, opening: float | None) -> Gate:
+        return Gate(self.robot.limits, self.robot.arm_limits, 1.0 / self.robot.rate, opening=opening)
 
     def _wanted(self) -> np.ndarray | None:
         """What the person wants; where the device is gone, the episode is over."""
@@ -182,6 +189,8 @@ class RealEnv:
         """Send the action's target through the gate; what was asked of the arm, as an action."""
         here, now = self._arm.readings.last, self._clock.now()
         target = target_of(action, here, self.spec.action, self._last["stamp/state"].item(), self.source)
+        if self.gate.opening is None and np.float32(action[-1]) == self._found:
+            target = replace(target, gripper=None)  # nobody asked anything of the fingers, nor does this
         ruling = self.gate.check(target, here, now)
         if ruling.sent is not None:
             self._arm.command(ruling.sent)
@@ -191,7 +200,10 @@ class RealEnv:
 
     def _as_action(self, ruling: Ruling, here: ArmState) -> np.ndarray:
         sent = self.gate.setpoint if ruling.sent is None else ruling.sent
-        return action_of(sent, here, self.spec.action)
+        executed = action_of(sent, here, self.spec.action)
+        if sent.gripper is None:
+            executed[-1] = self._found
+        return executed
 
     def _wrong(self) -> str:
         """Why the episode cannot go on."""

@@ -86,7 +86,9 @@ class GripperFile:
     """std_msgs/Float64MultiArray on the topic; or one of control_msgs' actions, GripperCommand (franka_gripper, and
     ros2_control up to Jazzy) or ParallelGripperCommand (newer)"""
     effort: float = 0.0
-    """that an action may use [N] or [Nm]; 0: the server's own choice"""
+    """that an action may use [N] or [Nm]; an action needs it, as 0 means no force at all to some servers"""
+    start: Literal["", "open", "closed"] = ""
+    """how an episode begins: whoever plays or demonstrates asks for that once the arm is home; "": as they are"""
 
 
 @dataclass(frozen=True)

@@ -88,9 +88,16 @@ class RosArm:
         silent = time.monotonic() - self._status_at
         return self._stopped or (f"its node is silent for {silent:.1f} s" if silent > SILENT else "")
 
+    @property
+    def commanded_opening(self) -> float | None:
+        """See `Arm`; as its node told."""
+        told = self.status.get("opening", "")
+        return float(told) if told else None
+
     def command(self, target: Target) -> None:
         """Send it; the gripper first, so that both are there when the pose is."""
-        self._gripper.publish(numbers_msg(target.stamp, ["gripper"], np.array([target.gripper])))
+        if target.gripper is not None:
+            self._gripper.publish(numbers_msg(target.stamp, ["gripper"], np.array([target.gripper])))
         self._pose.publish(pose_msg(target.stamp, self._frame, target.position, target.turn))
 
     def show_plan(self, stamp: float, path: np.ndarray, value: Callable[[], float]) -> None:

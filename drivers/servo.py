@@ -142,5 +142,5 @@ class Servo:
     def _go_home(self, now: float) -> None:
         assert self._home is not None
         start = self.gate.setpoint
-        end = replace(start, position=self._home[:3].copy(), turn=unit_quat(self._home[3:]), gripper=1.0)
+        end = replace(start, position=self._home[:3].copy(), turn=unit_quat(self._home[3:]))  # as its fingers are
         self._path = Path(start, end, now, self._duration(end) / SHARE)

@@ -203,7 +203,7 @@ class Target:
     stamp: float  # of the observation it came from, not of its sending [s]
     position: np.ndarray  # (3,)
     turn: np.ndarray  # (4,)
-    gripper: float
+    gripper: float | None  # 0 closed, 1 open; None: nothing is asked of the fingers, they stay as they were told
     source: str  # who wants it: "policy", "teleop", "homing"
 
 

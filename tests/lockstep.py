@@ -59,6 +59,10 @@ class Bench:
     def stopped(self) -> str:
         return self.servo.gate.stopped
 
+    @property
+    def commanded_opening(self) -> float | None:
+        return self.servo.gate.opening
+
     def now(self) -> float:
         return self.time
 
@@ -69,7 +73,8 @@ class Bench:
                 self.rulings.append(ruling)
                 self.position = self.position + FOLLOWS * (ruling.sent.position - self.position)
                 self.turn = unit_quat(self.turn + FOLLOWS * (ruling.sent.turn - self.turn))
-                self.opening = ruling.sent.gripper
+                if ruling.sent.gripper is not None:
+                    self.opening = ruling.sent.gripper
             self.time += self.period
             self.measure()
 

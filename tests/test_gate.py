@@ -48,7 +48,7 @@ class Watch:
         self.positions, self.turns, self.period = [gate._motion.position] * 2, [gate._motion.turn] * 2, period
 
     def see(self, sent):
-        assert 0.0 <= sent.gripper <= 1.0 and np.isfinite(sent.stamp)
+        assert (sent.gripper is None or 0.0 <= sent.gripper <= 1.0) and np.isfinite(sent.stamp)
         self.positions.append(sent.position)
         self.turns.append(sent.turn)
 
