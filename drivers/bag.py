@@ -24,6 +24,7 @@ from drivers.observer import Named, Observer, Ticker
 from drivers.robot_file import RobotFile
 from drivers.sync import Stream
 from drivers.take import Lease, Take, marked
+from robot_rl import bounded_yaml
 from robot_rl.types import Episode, RobotRLError, Target
 
 POSE, JOINTS, WRENCH = "geometry_msgs/msg/PoseStamped", "sensor_msgs/msg/JointState", "geometry_msgs/msg/WrenchStamped"
@@ -252,6 +253,8 @@ def _opened(path: Path) -> Iterator[Any]:
         from rosbags.typesys import Stores, get_typestore
     except ImportError as error:
         raise RobotRLError(f"bags need rosbags: pip install 'robot-rl[bags]' ({error})") from error
+    if (about := path / "metadata.yaml").is_file():
+        bounded_yaml.require_bounded(about, "the bag's", times=20)
     try:
         with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY)) as reader:
             yield reader

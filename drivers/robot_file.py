@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import dacite
-import yaml
 
+from drivers.consistent import inconsistent, without_effect
 from drivers.gate import GateLimits
+from drivers.plausible import implausible
+from robot_rl import bounded_yaml
 from robot_rl.robots import ArmLimits, arm_limits
 from robot_rl.types import CameraSpec, Channel, RobotRLError, Spec
 
@@ -163,6 +165,8 @@ class RobotFile:
     kinematics: KinematicsFile | None = None
     sensors: dict[str, SensorFile] = field(default_factory=dict)
     cameras: dict[str, CameraFile] = field(default_factory=dict)
+    plausible: dict[str, float] = field(default_factory=dict)
+    """numbers that are meant though they are implausible, by name: {limits.speed: 3.0}; see plausible.py"""
 
     def __post_init__(self) -> None:
         for wrong in (*self._wrong_numbers(), *self._wrong_places(), *self._wrong_names(), *self._wrong_cameras()):
@@ -241,7 +245,7 @@ class RobotFile:
         far, turned = math.sqrt(3) * self.move, math.sqrt(3) * self.turn
         if far > self.limits.near or turned > self.limits.near_turn:
             wrong.append(
-                f"an action goes up to {far:.3f} m and {turned:.2f} rad: the gate would "
+                f"by its move and turn an action goes up to {far:.3f} m and {turned:.2f} rad: the gate would "
                 f"reject a first one, by near {self.limits.near} and near_turn {self.limits.near_turn}"
             )
         if len(self.home) not in (0, 7):
@@ -291,21 +295,19 @@ class RobotFile:
 
 def load(path: Path) -> RobotFile:
     """Read a robot's YAML; the error names file and key."""
-    try:
-        data = yaml.safe_load(Path(path).read_bytes())
-    except OSError as error:
-        raise RobotRLError(f"the robot's file {path} cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise RobotRLError(f"the robot's file {path} is no YAML: {error}") from error
+    data = bounded_yaml.read(path, "the robot's file")
     if not isinstance(data, dict):
         raise RobotRLError(f"the robot's file {path} holds no keys")
     config = dacite.Config(strict=True, type_hooks={float: _number})
     try:
-        return dacite.from_dict(RobotFile, _tuples(data), config)
+        robot = dacite.from_dict(RobotFile, _tuples(data), config)
+        for wrong in (*implausible(robot), *inconsistent(robot), *without_effect(robot, data)):
+            raise RobotRLError(f"this robot cannot be: {wrong}")
     except dacite.UnexpectedDataError as error:
         raise RobotRLError(f"{path}: {error}{_guess(error.keys)}") from error
     except (dacite.DaciteError, RobotRLError, ValueError) as error:
         raise RobotRLError(f"{path}: {error}") from error
+    return robot
 
 
 def _tuples(value: Any) -> Any:

@@ -135,7 +135,9 @@ def test_each_action_has_goals_of_its_own():
 def test_without_control_msgs_the_arm_is_not_started_and_the_package_is_named(tmp_path, monkeypatch):
     pytest.importorskip("rclpy")
     monkeypatch.setitem(__import__("sys").modules, "control_msgs.action", None)
-    robot = changed(tmp_path, {"gripper.profile": "gripper_command", "gripper.topic": "gripper/gripper_cmd"})
+    robot = changed(
+        tmp_path, {"gripper.profile": "gripper_command", "gripper.topic": "gripper/cmd", "gripper.effort": 5}
+    )
     with pytest.raises(RobotRLError, match=r"GripperCommand needs control_msgs.*apt install ros-"):
         gripper_for(None, robot)
 
@@ -143,6 +145,6 @@ def test_without_control_msgs_the_arm_is_not_started_and_the_package_is_named(tm
 def test_an_action_that_is_too_new_is_named(tmp_path, monkeypatch):
     pytest.importorskip("rclpy")
     monkeypatch.setitem(__import__("sys").modules, "control_msgs.action", SimpleNamespace(GripperCommand=object))
-    robot = changed(tmp_path, {"gripper.profile": "parallel_gripper_command"})
+    robot = changed(tmp_path, {"gripper.profile": "parallel_gripper_command", "gripper.effort": 5})
     with pytest.raises(RobotRLError, match="no ParallelGripperCommand yet"):
         gripper_for(None, robot)
