@@ -59,7 +59,7 @@ class ArmNode:
         self.servo = self._new_servo(1.0)
         self._openings: dict[str, float] = {}  # that each source wants
         self._heard = dict.fromkeys(SOURCES, -np.inf)  # when a source last said something, by the steady clock [s]
-        self._logged = ""
+        self._logged, self._fingers_told = "", ""
         self.overruns: deque[float] = deque(maxlen=1000)  # how much later than due each tick came [s]
         self._due, self.ticks = time.monotonic(), 0
         self._declare()
@@ -152,6 +152,7 @@ class ArmNode:
             if commands and silent < self.robot.limits.age:
                 raise RobotRLError(f"'{source}' commands the arm already; `{source}/release` ends that")
             self._openings.clear()
+            self.gripper.begin()
             self.servo.arm(source, self.listener.readings.last, self.now())
             response.success, response.message = True, str(self.servo.leases)
             self.publish_status()
@@ -195,7 +196,7 @@ class ArmNode:
         return self._kinematics.disagreement(self.listener.readings.last, *APART)
 
     def publish_status(self) -> None:
-        """Who commands the arm, or why nobody does."""
+        """Who commands the arm, or why nobody does; and why the fingers do not obey."""
         from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
         gate = self.servo.gate
@@ -204,17 +205,29 @@ class ArmNode:
         values = {
             "sees the arm": -0.1 < age < self.robot.limits.age, "holder": gate.holder, "lease": self.servo.leases,
             "rests": gate.rests, "at home": self.servo.is_home(self.now()),
-            "opening": "" if gate.opening is None else gate.opening,
+            "opening": "" if gate.opening is None else gate.opening, "fingers": self._watch_fingers(),
             "age of the state [s]": f"{age:.3f}", "ticks": self.ticks, "tick p99 late [s]": f"{late:.4f}",
             **{verdict: gate.counts[verdict] for verdict in ("sent", "clipped", "rejected", "stopped")},
         }  # fmt: skip
-        level = DiagnosticStatus.ERROR if gate.stopped else DiagnosticStatus.OK
+        level = DiagnosticStatus.WARN if values["fingers"] else DiagnosticStatus.OK
+        level = DiagnosticStatus.ERROR if gate.stopped else level
         status = DiagnosticStatus(level=level, name="arm", message=gate.stopped, hardware_id=self.robot.arm)
         status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
         self._status.publish(status)
         self._beats += 1
         if self._beats % round(1.0 / STATUS) == 0:
             self._diagnose(status)
+
+    def _watch_fingers(self) -> str:
+        """What is wrong with them, told in the log once; "": nothing."""
+        self.gripper.watch(time.monotonic())
+        problem, log = self.gripper.problem, self.node.get_logger()
+        if problem != self._fingers_told and problem:
+            log.warning(problem)
+        elif problem != self._fingers_told:
+            log.info("the fingers obey")
+        self._fingers_told = problem
+        return problem
 
     def _diagnose(self, status: Any) -> None:
         from diagnostic_msgs.msg import DiagnosticArray

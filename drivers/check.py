@@ -180,7 +180,9 @@ def names_wrong(robot: RobotFile, streams: list[Heard]) -> Iterator[Finding]:
 
 def commands_wrong(robot: RobotFile, topics: tuple[str, str], published: Endpoints, heard: Endpoints) -> Iterator[str]:
     """Whether the controller's and the gripper's topic, both with namespace, have a listener and nobody else's word."""
-    for topic, kind in zip(topics, (KINDS[robot.controller.profile], KINDS["forward_command"]), strict=True):
+    kinds = KINDS[robot.controller.profile], KINDS["forward_command"]
+    by_topic = 2 if robot.gripper.profile == "commands" else 1  # an action is no topic: see check_gripper.py
+    for topic, kind in list(zip(topics, kinds, strict=True))[:by_topic]:
         if not any(e.kind == kind for e in heard.get(topic, [])):
             yield absent(topic, kind, heard, "listens on", "is the controller active (ros2 control list_controllers)?")
         nodes = [e.node for e in published.get(topic, [])]

@@ -13,6 +13,7 @@ import numpy as np
 from drivers import check
 from drivers.arm_node import SOURCES
 from drivers.check import Endpoint, Finding, Heard, Measured
+from drivers.check_gripper import action_wrong, actions
 from drivers.health import HealthLimits, Level, StreamHealth, camera_limits
 from drivers.messages import frame_of, pose_of, stamp_of
 from drivers.node_process import LOOK, end_ros, room_for_pictures, start_ros
@@ -172,7 +173,9 @@ def _found(listener: CheckListener, graph: Graph, steady: float) -> Iterator[Fin
     yield from check.streams_wrong(listener.streams, graph.published, steady)
     yield from check.names_wrong(robot, listener.streams)
     topics = resolve(robot.controller.topic), resolve(robot.gripper.topic)
-    for wrong in (*check.commands_wrong(robot, topics, graph.published, graph.heard), *_refused(listener, graph)):
+    fingers = action_wrong(robot, topics[1], *actions(listener.node))
+    commands = check.commands_wrong(robot, topics, graph.published, graph.heard)
+    for wrong in (*commands, *fingers, *_refused(listener, graph)):
         yield Level.ERROR, wrong
     if (says := listener.measured.arm_node) is not None:
         yield (Level.ERROR if "not see" in says else Level.WARN), f"arm_node: {says or 'somebody commands the arm'}"

@@ -35,6 +35,9 @@ class Server:
         self.result = Answer()
         return self.result
 
+    def end(self, status, **fields):
+        self.result.value = SimpleNamespace(status=status, result=SimpleNamespace(**fields))
+
     def _asked(self, what):
         self.log.append(what)
         self.answers.append(Answer())
@@ -98,7 +101,7 @@ def test_a_goal_that_is_over_is_not_cancelled(server, send):
     send(1.0)
     server.answer()
     send(1.0)
-    server.result.value = "reached"
+    server.end(4)
     send(0.0)
     assert server.log == [1.0, 0.0]
 
@@ -126,9 +129,9 @@ def test_each_action_has_goals_of_its_own():
 
     goal = goal_of(kind(), FINGERS, 0.25)
     assert (goal.command.position, goal.command.max_effort) == (pytest.approx(0.6), 5.0)
-    newer = GripperFile("finger", 0.8, 0.0, profile="parallel_gripper_command")
+    newer = GripperFile("finger", 0.8, 0.0, profile="parallel_gripper_command", effort=4.0)
     goal = goal_of(kind(), newer, 1.0)
-    assert (goal.command.name, goal.command.position, goal.command.effort) == (["finger"], [0.0], [])
+    assert (goal.command.name, goal.command.position, goal.command.effort) == (["finger"], [0.0], [4.0])
     assert position_of(FINGERS, 0.0) == 0.8
 
 
