@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drivers import robot_file
+from drivers import interrupts, robot_file
 from drivers.arm_listener import ArmListener, told_of_qos
 from drivers.controllers import controller_for
 from drivers.gate import Gate, Ruling
 from drivers.gripper import gripper_for
 from drivers.messages import numbers_msg, pose_msg, pose_of, stamp_of
-from drivers.node_process import spin, split_ros_arguments, start_ros
+from drivers.node_process import declare, make_node, spin, split_ros_arguments, start_ros
 from drivers.robot_file import RobotFile
 from drivers.servo import HOMING, Servo
 from robot_rl.types import ArmState, RobotRLError, Target
@@ -242,8 +242,7 @@ class ArmNode:
         scale = FloatingPointRange(from_value=0.01, to_value=1.0, step=0.0)
         about = "share of the robot's speeds that is allowed; only to be changed while the arm is stopped"
         descriptor = ParameterDescriptor(description=about, floating_point_range=[scale])
-        value = self.node.declare_parameter("speed_scale", 1.0, descriptor).value
-        self.servo = self._new_servo(value)
+        self.servo = self._new_servo(declare(self.node, "speed_scale", 1.0, descriptor))
         self.node.add_on_set_parameters_callback(self._set)
 
     def _set(self, parameters: list[Any]) -> Any:
@@ -302,15 +301,14 @@ def publisher_names(node: Node, topic: str) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the node until it is asked to end; then the arm comes to rest first."""
+    interrupts.listen()
     own, ros = split_ros_arguments(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--robot", type=Path, required=True, help="the robot's YAML file")
     try:
         robot = robot_file.load(parser.parse_args(own).robot)
         asked = start_ros(ros)
-        import rclpy
-
-        node = rclpy.create_node("arm_node")
+        node = make_node("arm_node")
         arm = ArmNode(node, robot)
     except RobotRLError as error:
         print(f"arm_node: {error}", file=sys.stderr)

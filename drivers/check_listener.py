@@ -16,7 +16,7 @@ from drivers.check import Endpoint, Finding, Heard, Measured
 from drivers.check_gripper import action_wrong, actions
 from drivers.health import HealthLimits, Level, StreamHealth, camera_limits
 from drivers.messages import frame_of, pose_of, stamp_of
-from drivers.node_process import LOOK, end_ros, room_for_pictures, start_ros
+from drivers.node_process import LOOK, end_ros, make_node, room_for_pictures, start_ros
 from drivers.robot_file import CameraFile, RobotFile
 from robot_rl.types import CameraSpec, RobotRLError
 
@@ -131,8 +131,6 @@ def run(robot: RobotFile, seconds: float) -> tuple[str, bool]:
 
     `seconds` count from when all streams are heard, or from when 5 s did not suffice for that.
     """
-    import rclpy
-
     if not seconds > 0:
         raise RobotRLError(f"listening for {seconds} s hears nothing: take 2 s or more")
     kinematics = None
@@ -142,7 +140,7 @@ def run(robot: RobotFile, seconds: float) -> tuple[str, bool]:
         kinematics = from_file(robot.kinematics)
     asked = start_ros()
     with room_for_pictures():
-        node = rclpy.create_node("check")
+        node = make_node("check")
     listener = CheckListener(node, robot, seconds)
     _listen(listener, seconds, asked)
     steady, graph = time.monotonic(), Graph(node)

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drivers import robot_file
+from drivers import interrupts, robot_file
 from drivers.arm_listener import HISTORY
 from drivers.messages import path_of, pose_of, stamp_of
-from drivers.node_process import end_ros, split_ros_arguments, start_ros
+from drivers.node_process import end_ros, make_node, split_ros_arguments, start_ros
 from drivers.robot_file import RobotFile
 from drivers.ros_robot import RosStreams, spin_in_thread
 from drivers.sync import Stream
@@ -122,9 +122,7 @@ def connect(node: Node, robot: RobotFile, screen: Screen) -> LiveView:
 
 def run(robot: RobotFile, screen: Screen, asked: Callable[[], bool]) -> None:
     """Show the robot until `asked()`; all its cameras, those that policies do not see too."""
-    import rclpy
-
-    node = rclpy.create_node("view")
+    node = make_node("view")
     view = connect(node, robot, screen)
     end_spinning = spin_in_thread(node)
     try:
@@ -139,6 +137,7 @@ def run(robot: RobotFile, screen: Screen, asked: Callable[[], bool]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the process until it is asked to end."""
+    interrupts.listen()
     own, ros = split_ros_arguments(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--robot", type=Path, required=True, help="the robot's YAML file")

@@ -11,9 +11,10 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from drivers.assisted import Corrector
-from drivers.node_process import spin, start_ros
+from drivers.node_process import make_node, spin, start_ros
 from drivers.real_env import RealEnv
 from drivers.robot_file import RobotFile
+from drivers.ros_arguments import told_in_a_line
 from drivers.ros_robot import RosRobot, spin_in_thread
 from robot_rl.types import RobotRLError
 
@@ -39,10 +40,8 @@ class PolicyRunner:
 
     def configure(self) -> None:
         """Load, and open the streams on a node of their own: transitions must not keep readings waiting."""
-        import rclpy
-
         self._play = self._load()
-        self._io = rclpy.create_node(f"{NAME}_io")
+        self._io = make_node(f"{NAME}_io")
         self._end_spinning = spin_in_thread(self._io)
         watched = self._aside is not None
         self.env = RosRobot(self._io, self._robot, ended=self._end.is_set, watched=watched).env(self._aside)
@@ -127,7 +126,8 @@ def run(robot: RobotFile, load: Callable[[], Play], autostart: bool, aside: Make
     """Spin the node until it is asked to end or has played; returns why it ended early, or ""."""
     asked = start_ros()
     runner = PolicyRunner(robot, load, aside())
-    node = build(runner)
+    with told_in_a_line():
+        node = build(runner)
     if autostart:
         node.trigger_configure()
     if autostart and not runner.error:

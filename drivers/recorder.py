@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drivers import robot_file
+from drivers import interrupts, robot_file
 from drivers.actions import action_of
 from drivers.arm_listener import HISTORY
 from drivers.messages import pose_of, stamp_of
-from drivers.node_process import end_ros, split_ros_arguments, start_ros
+from drivers.node_process import declare, end_ros, make_node, split_ros_arguments, start_ros
 from drivers.observer import Clock, Observer, Ticker
 from drivers.robot_file import RobotFile
 from drivers.ros_robot import RosClock, RosStreams, spin_in_thread
@@ -258,15 +258,11 @@ class RecorderNode:
 
     def _declare(self) -> float:
         from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
-        from rclpy.exceptions import ParameterException
 
         about = "GiB that stay free on the disk of the store: recording stops before; read at the start"
         scale = FloatingPointRange(from_value=0.1, to_value=1e9, step=0.0)
         descriptor = ParameterDescriptor(description=about, floating_point_range=[scale], read_only=True)
-        try:
-            return self.node.declare_parameter("free_gib", 1.0, descriptor).value
-        except ParameterException as error:
-            raise RobotRLError(f"free_gib takes a number with a point, from 0.1 to 1e9: {error}") from error
+        return float(declare(self.node, "free_gib", 1.0, descriptor))
 
     def _connect(self) -> None:
         from diagnostic_msgs.msg import DiagnosticStatus
@@ -308,9 +304,7 @@ class RecorderNode:
 
 def run(robot: RobotFile, name: str, store: EpisodeStore, asked: Callable[[], bool]) -> None:
     """Record until `asked()`."""
-    import rclpy
-
-    node = rclpy.create_node("recorder")
+    node = make_node("recorder")
     recorder = RecorderNode(node, robot, store, name, asked).recorder
     end_spinning = spin_in_thread(node)
     try:
@@ -324,6 +318,7 @@ def run(robot: RobotFile, name: str, store: EpisodeStore, asked: Callable[[], bo
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the node until it is asked to end."""
+    interrupts.listen()
     own, ros = split_ros_arguments(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--robot", type=Path, required=True, help="the robot's YAML file")
@@ -331,8 +326,9 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(own)
     try:
         robot = robot_file.load(given.robot)
+        asked = start_ros(ros)  # what it refuses is told before a store is made
         with EpisodeStore.create(given.out, robot.spec()) as store:
-            run(robot, given.robot.name, store, start_ros(ros))
+            run(robot, given.robot.name, store, asked)
     except RobotRLError as error:
         print(f"recorder: {error}", file=sys.stderr)
         return 2

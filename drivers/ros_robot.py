@@ -18,7 +18,7 @@ import numpy as np
 from drivers.arm_listener import HISTORY, ArmListener, told_of_qos
 from drivers.assisted import Corrector
 from drivers.messages import numbers_msg, path_msg, pose_msg, stamp_of
-from drivers.node_process import end_ros
+from drivers.node_process import end_ros, init_ros, make_node
 from drivers.observer import Named, Observer
 from drivers.real_env import RealEnv
 from drivers.robot_file import RobotFile
@@ -312,9 +312,7 @@ def spin_in_thread(node: Node) -> Callable[[], None]:
 @contextmanager
 def driven(robot: RobotFile, source: str) -> Iterator[RealEnv]:
     """The robot as an `Env` that `source` commands; ROS is initialised, and is ended after the arm was let go."""
-    import rclpy
-
-    node = rclpy.create_node(f"{source}_collect")
+    node = make_node(f"{source}_collect")
     end_spinning = spin_in_thread(node)
     env = RosRobot(node, robot, source, watched=True).env()
     try:
@@ -329,11 +327,8 @@ def connect(robot: RobotFile, aside: Callable[[], Corrector | None] = lambda: No
     """The robot as an `Env` of this process, from now on until it ends."""
     import atexit
 
-    import rclpy
-    from rclpy.signals import SignalHandlerOptions
-
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    node = rclpy.create_node("practice")
+    init_ros()
+    node = make_node("practice")
     atexit.register(end_ros, node)
     atexit.register(spin_in_thread(node))  # called before it
     person = aside()

@@ -171,7 +171,7 @@ def _camera(given: argparse.Namespace) -> None:
     with nullcontext() if given.plain else room_for_pictures():
         node = rclpy.create_node(given.role)
     camera = LiveCamera(lambda: _Drawn(1e-3 * given.apart if given.role == CAMERAS[1] else 0.0))
-    CameraNode(node, given.role, robot.cameras[given.role], camera)
+    CameraNode(node, given.role, robot.cameras[given.role], camera, f"{given.role}_optical_frame")
 
     def closed() -> bool:
         camera.close()
