@@ -84,7 +84,7 @@ class ArmNode:
             return
         state = self.listener.readings.last
         self._watch(steady)
-        ruling = self.servo.tick(state, now, self._is_quiet(steady))
+        ruling = self.servo.tick(state, now, steady, self._is_quiet(steady))
         if ruling is not None and ruling.sent is not None:
             self.controller.send(ruling.sent, self.servo.gate.joints, state, now)
             self.gripper.send(ruling.sent.gripper, now)
@@ -135,7 +135,7 @@ class ArmNode:
         if opening is None:  # it asked nothing of the fingers yet: they stay
             opening = 0.0 if self.servo.gate.stopped else self.servo.gate.setpoint.gripper
         target = Target(stamp_of(message.header), position, turn, opening, source)
-        if self.servo.offer(target, self.now()):
+        if self.servo.offer(target):
             self._heard[source] = time.monotonic()
 
     def _take_gripper(self, source: str, message: Any) -> None:
@@ -153,7 +153,7 @@ class ArmNode:
             if commands and silent < self.robot.limits.age:
                 raise RobotRLError(f"'{source}' commands the arm already; `{source}/release` ends that")
             self._openings.clear()
-            self.servo.arm(source, self.listener.readings.last, self.now())
+            self.servo.arm(source, self.listener.readings.last, self.now(), time.monotonic())
             response.success, response.message = True, str(self.servo.leases)
             self.publish_status()
         except RobotRLError as error:
@@ -204,7 +204,7 @@ class ArmNode:
         age = self.now() - self.listener.readings.newest if len(self.listener.readings) else np.inf
         values = {
             "sees the arm": -0.1 < age < self.robot.limits.age, "holder": gate.holder, "lease": self.servo.leases,
-            "rests": gate.rests, "at home": self.servo.is_home(self.now()),
+            "rests": gate.rests, "at home": self.servo.is_home(time.monotonic()),
             "age of the state [s]": f"{age:.3f}", "ticks": self.ticks, "tick p99 late [s]": f"{late:.4f}",
             **{verdict: gate.counts[verdict] for verdict in ("sent", "clipped", "rejected", "stopped")},
         }  # fmt: skip

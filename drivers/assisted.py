@@ -51,6 +51,10 @@ class SteadyClock:
         """[s]"""
         return time.monotonic()
 
+    def steady(self) -> float:
+        """The same [s]."""
+        return time.monotonic()
+
     def sleep_until(self, moment: float) -> None:
         """See `Clock`."""
         time.sleep(max(moment - time.monotonic(), 0.0))

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -158,7 +159,7 @@ def arm_wrong(robot: RobotFile, measured: Measured, kinematics: MinkKinematics |
         return  # what follows would be wrong for the same reason
     state = _state(robot, measured)
     try:
-        Gate(robot.limits, robot.arm_limits, 1.0 / robot.servo_rate).arm(state, "check")
+        Gate(robot.limits, robot.arm_limits, 1.0 / robot.servo_rate).arm(state, "check", time.monotonic())
     except RobotRLError as error:
         yield Level.ERROR, str(error)
     if kinematics is None:

@@ -111,7 +111,10 @@ IN_A_ROW, SHARE, WINDOW = 3, 0.2, 1.0  # rejects that stop: so many in a row, or
 
 
 class Gate:
-    """Of one arm, for setpoints that follow one another every `period` [s]. It begins stopped: `arm` it."""
+    """Of one arm, for setpoints that follow one another every `period` [s]. It begins stopped: `arm` it.
+
+    Its durations are counted by a clock that never steps (`steady`), ages of stamps by the clock of the stamps (`now`).
+    """
 
     def __init__(self, limits: GateLimits, arm: ArmLimits, period: float, kinematics: Kinematics | None = None) -> None:
         if not (math.isfinite(period) and period > 0):
@@ -128,7 +131,7 @@ class Gate:
         self.holder = ""  # the source that may command
         self.counts: Counter[Verdict] = Counter()
         self._motion: Motion | None = None  # of the setpoint
-        self._moved_at = -math.inf  # when [s]
+        self._moved_at = -math.inf  # when, by the steady clock [s]
 
     @property
     def setpoint(self) -> Target:
@@ -152,16 +155,16 @@ class Gate:
         away, turned = _length(self._held[0] - self._motion.position), angle_between(self._held[1], self._motion.turn)
         return away < 1e-6 and turned < 1e-6
 
-    def arm(self, state: ArmState, source: str) -> None:
+    def arm(self, state: ArmState, source: str, steady: float) -> None:
         """Let `source` command from the measured pose on; raises where that is no pose to begin from."""
         if wrong := self._wrong_with(state) or self._outside(state):
             raise RobotRLError(f"the arm cannot be armed: {wrong}")
         moves = self._motion is not None and not self._motion.rests
-        if moves and abs(state.stamp - self._moved_at) < PAUSE * self.period:
+        if moves and abs(steady - self._moved_at) < PAUSE * self.period:
             raise RobotRLError("the arm cannot be armed while its setpoint still moves; it brakes, so wait a moment")
         self._motion = Motion(np.array(state.position, float), unit_quat(state.turn), np.zeros(3), np.zeros(3))
         self._joints, self._gripper = np.array(state.joints, float), min(max(float(state.gripper), 0.0), 1.0)
-        self._toggled = -math.inf  # when [s]
+        self._toggled = -math.inf  # when, by the steady clock [s]
         self._stamp = state.stamp  # of the observation that the setpoint comes from
         self._held: tuple[np.ndarray, np.ndarray] | None = None  # the pose that is held once stopped
         self._recent: deque[tuple[float, bool]] = deque()  # when, rejected
@@ -172,28 +175,32 @@ class Gate:
         """From now on `source` commands, and nobody else; its first target must lie near the measured pose."""
         self.holder, self._in_a_row = source, 0
         self._asked: Target | None = None  # the last target that was not rejected
-        self._asked_at = -math.inf  # when [s]
+        self._asked_at = -math.inf  # when, by the steady clock [s]
 
     def stop(self, reason: str) -> None:
         """For good: brake and hold, until `arm`. The first reason stays."""
         self.stopped = self.stopped or reason or "for no reason that was given"
 
-    def check(self, target: Target, state: ArmState, now: float) -> Ruling:
-        """The setpoint that is sent for `target`, one period after the last one; stamps and `now` of one clock [s]."""
+    def check(self, target: Target, state: ArmState, now: float, steady: float) -> Ruling:
+        """The setpoint that is sent for `target`, one period after the last one.
+
+        `now` is the time of the stamps, by which things are so and so old; `steady` that of a clock which never steps,
+        by which durations are counted [s].
+        """
         if self._motion is None:
             return self._ruled(target, None, "stopped", self.stopped)
         if wrong := self._wrong_with(state) or self._late(state, now):
             self.stop(wrong)
         if target.source != self.holder:
             return self._ruled(target, None, "rejected", f"'{self.holder}' commands the arm, not '{target.source}'")
-        if not abs(now - self._moved_at) < PAUSE * self.period:  # nobody called: the arm has long come to the setpoint
+        if not abs(steady - self._moved_at) < PAUSE * self.period:  # nobody called: the arm has come to the setpoint
             self._motion = replace(self._motion, velocity=np.zeros(3), turning=np.zeros(3))
-        self._moved_at = now
+        self._moved_at = steady
         if not self.stopped:
-            wrong, excess = self.refuses(target, state, now) or self._fast(target, now), ""
+            wrong, excess = self.refuses(target, state, now) or self._fast(target, steady), ""
             if not wrong:
-                wrong, excess = self._follow(target, now)
-            self._count(bool(wrong), now)
+                wrong, excess = self._follow(target, steady)
+            self._count(bool(wrong), steady)
             if not wrong:
                 return self._ruled(target, self.setpoint, "clipped" if excess else "sent", excess)
             self._judge(wrong)
@@ -232,10 +239,10 @@ class Gate:
         self.counts[verdict] += 1
         return Ruling(raw, sent, verdict, reason)
 
-    def _count(self, rejected: bool, now: float) -> None:
+    def _count(self, rejected: bool, steady: float) -> None:
         self._in_a_row = self._in_a_row + 1 if rejected else 0
-        self._recent.append((now, rejected))
-        while self._recent[0][0] < now - WINDOW:
+        self._recent.append((steady, rejected))
+        while self._recent[0][0] < steady - WINDOW:
             self._recent.popleft()
 
     def _judge(self, wrong: str) -> None:
@@ -272,14 +279,14 @@ class Gate:
             return f"the tool is at {np.round(position, 3)}, outside the box; move it inside by hand"
         return f"the tool is tilted by {tilt:.2f} rad; straighten it by hand" if tilt > self.limits.tilt else ""
 
-    def _fast(self, target: Target, now: float) -> str:
+    def _fast(self, target: Target, steady: float) -> str:
         """Whether it is, inside, too far from the setpoint for one period, and too far from the target before too."""
         position, turn = self._mover.inside(target.position, unit_quat(target.turn))
         c, (away, turned) = self.limits, self.way_to(target)
         if self._asked is None:  # the first one: near the measured pose, which may hang below the setpoint
             return ""
         speed, turn_speed = away / self.period, turned / self.period
-        elapsed = max(now - self._asked_at, self.period)
+        elapsed = max(steady - self._asked_at, self.period)
         speed = min(speed, _length(position - self._asked.position) / elapsed)
         turn_speed = min(turn_speed, angle_between(turn, unit_quat(self._asked.turn)) / elapsed)
         if speed > 2 * c.speed or turn_speed > 2 * c.turn_speed:
@@ -296,7 +303,7 @@ class Gate:
         length = _length(target.turn)
         return "" if abs(length - 1) <= 1e-3 else f"its quaternion has length {length:.4g}"
 
-    def _follow(self, target: Target, now: float) -> tuple[str, str]:
+    def _follow(self, target: Target, steady: float) -> tuple[str, str]:
         """Move the setpoint towards `target`; else why not. And what of the target was clipped."""
         assert self._motion is not None
         turn = unit_quat(target.turn)
@@ -306,10 +313,10 @@ class Gate:
             return wrong, ""
         gripper = min(max(float(target.gripper), 0.0), 1.0)
         if (gripper > 0.5) != (self._gripper > 0.5):
-            if now - self._toggled < self.limits.toggle:
+            if steady - self._toggled < self.limits.toggle:
                 gripper = self._gripper
             else:
-                self._toggled = now
+                self._toggled = steady
         clipped = {
             "box": np.abs(inside - target.position).max() > EXACT,
             "tilt": angle_between(upright, turn) > 1e-6,
@@ -319,7 +326,7 @@ class Gate:
         excess = [name for name, is_so in clipped.items() if is_so]
         self._motion, self._gripper, self._stamp = motion, gripper, target.stamp
         self._asked = replace(target, position=target.position.copy(), turn=target.turn.copy())
-        self._asked_at = now
+        self._asked_at = steady
         return "", ", ".join(excess)
 
     def _stays(self, target: Target) -> bool:

@@ -85,7 +85,7 @@ class RealEnv:
         self._prepare(seed)
         self._observer.await_readings(self._clock)
         self.gate = self._new_gate()
-        self.gate.arm(self._arm.readings.last, self.source)
+        self.gate.arm(self._arm.readings.last, self.source, self._clock.steady())
         self._ticker.begin()
         self._steps, self.aborted = 0, ""
         self._last = self._observer.observe()
@@ -182,7 +182,7 @@ class RealEnv:
         """Send the action's target through the gate; what was asked of the arm, as an action."""
         here, now = self._arm.readings.last, self._clock.now()
         target = target_of(action, here, self.spec.action, self._last["stamp/state"].item(), self.source)
-        ruling = self.gate.check(target, here, now)
+        ruling = self.gate.check(target, here, now, self._clock.steady())
         if ruling.sent is not None:
             self._arm.command(ruling.sent)
         if ruling.verdict == "stopped":

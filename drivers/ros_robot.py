@@ -17,6 +17,7 @@ import numpy as np
 
 from drivers.arm_listener import HISTORY, ArmListener, told_of_qos
 from drivers.assisted import Corrector
+from drivers.clocks import SimulatedTime
 from drivers.messages import numbers_msg, path_msg, pose_msg, stamp_of
 from drivers.node_process import end_ros
 from drivers.observer import Named, Observer
@@ -39,22 +40,28 @@ SILENT = 1.0  # so long without a status, and the arm's node is gone [s]
 
 
 class RosClock:
-    """Implements `Clock` by the node's: the system's, or a simulator's with use_sim_time.
+    """Implements `Clock` by the node's: the system's, or a simulator's with use_sim_time, which ticks follow then.
 
     A sleep ends early when `woken()`.
     """
 
     def __init__(self, node: Node, woken: Callable[[], bool] = lambda: False) -> None:
         self._clock, self._woken = node.get_clock(), woken
-        self._longest = 0.005 if node.get_parameter("use_sim_time").value else 0.05
+        self._simulated = SimulatedTime() if node.get_parameter("use_sim_time").value else None
+        self._longest = 0.005 if self._simulated else 0.05
 
     def now(self) -> float:
         """[s]"""
         return self._clock.now().nanoseconds * 1e-9
 
+    def steady(self) -> float:
+        """This computer's [s]; or a simulator's without its steps."""
+        steady = time.monotonic()
+        return steady if self._simulated is None else self._simulated.read(self.now(), steady)
+
     def sleep_until(self, moment: float) -> None:
         """Sleeps; a clock that stands still is looked at again every 5 ms."""
-        while (left := moment - self.now()) > 0 and not self._woken():
+        while (left := moment - self.steady()) > 0 and not self._woken():
             time.sleep(min(left, self._longest))
 
 

@@ -26,11 +26,11 @@ class Path:
 
     start: Target
     end: Target
-    begin: float  # [s]
+    begin: float  # by the steady clock [s]
     duration: float  # [s]
 
     def at(self, time: float) -> Target:
-        """The pose at `time` [s]; the end's, bit for bit, from there on."""
+        """The pose at `time` by the steady clock [s]; the end's, bit for bit, from there on."""
         share = (time - self.begin) / self.duration
         return self.end if share >= 1.0 else between(self.start, self.end, max(share, 0.0))
 
@@ -53,9 +53,12 @@ class Servo:
         self.leases = 0  # how often somebody was let command
         self._path: Path | None = None  # that is followed
         self._wish: Target | None = None  # not ruled on yet
-        self._since, self._fresh = -np.inf, True  # the hand-over [s]; and whether nothing was wished for since
+        self._since, self._fresh = (
+            -np.inf,
+            True,
+        )  # the hand-over, by the stamps [s]; and whether nothing was wished for since
 
-    def arm(self, source: str, state: ArmState, now: float) -> None:
+    def arm(self, source: str, state: ArmState, now: float, steady: float) -> None:
         """From now on `source` commands; an arm that was stopped begins anew from where it is measured."""
         if source not in (*self.sources, HOMING):
             raise RobotRLError(f"'{source}' may not command this arm; {', '.join(self.sources)} may")
@@ -65,18 +68,18 @@ class Servo:
         if not -limits.ahead <= age <= limits.age:
             raise RobotRLError(f"the arm cannot be armed: what is known of it is {age:.2f} s old")
         if self.gate.stopped:
-            self.gate.arm(state, source)
+            self.gate.arm(state, source, steady)
         self._hand_over(source, now)
         self.leases += 1
         if source == HOMING:
-            self._go_home(now)
+            self._go_home(steady)
 
     def stop(self, reason: str) -> None:
         """For good: brake, and hold the measured pose."""
         self.gate.stop(reason)
 
-    def offer(self, target: Target, now: float) -> bool:
-        """A source's newest wish, which came `now` [s]; whether it will be ruled on."""
+    def offer(self, target: Target) -> bool:
+        """A source's newest wish; whether it will be ruled on."""
         holder = self.gate.holder
         if target.source not in self.sources or self.gate.stopped:
             return False
@@ -89,10 +92,11 @@ class Servo:
         self._wish = target
         return True
 
-    def tick(self, state: ArmState, now: float, quiet: bool = False) -> Ruling | None:
+    def tick(self, state: ArmState, now: float, steady: float, quiet: bool = False) -> Ruling | None:
         """The ruling on the setpoint of this moment, a servo period after the last; None: there is nothing to send.
 
-        `quiet`: the holder or the arm missed a word, so the setpoint brakes and rests until they speak again.
+        `now` and `steady` as in `Gate.check`. `quiet`: the holder or the arm missed a word, so the setpoint brakes and
+        rests until they speak again.
         """
         if self.gate.rests:
             return None
@@ -102,22 +106,24 @@ class Servo:
                 self._hand_over(wish.source, now)  # so that it is measured by where the arm is
                 self._fresh = False
             if self.gate.refuses(wish, state, now):
-                return self.gate.check(wish, state, now)  # counts it, and brakes
-            self._path = Path(self.gate.setpoint, wish, now, self._duration(wish))
+                return self.gate.check(wish, state, now, steady)  # counts it, and brakes
+            self._path = Path(self.gate.setpoint, wish, steady, self._duration(wish))
         if quiet and self._path is not None and not self.gate.stopped:
             self._path = replace(self._path, begin=self._path.begin + self.gate.period)  # time stands still on it too
             here = replace(self.gate.setpoint, stamp=self._path.end.stamp if self.commanded else state.stamp)
-            return self.gate.check(here, state, now)
-        return self.gate.check(self._ahead(state, now), state, now)
+            return self.gate.check(here, state, now, steady)
+        return self.gate.check(self._ahead(state, steady), state, now, steady)
 
     @property
     def commanded(self) -> bool:
         """Whether the holder, which is one of the sources, has wished for something since it took over."""
         return self._path is not None and self.gate.holder != HOMING
 
-    def is_home(self, now: float) -> bool:
+    def is_home(self, steady: float) -> bool:
         """Whether the way home is over."""
-        return self._path is not None and self.gate.holder == HOMING and now >= self._path.begin + self._path.duration
+        return (
+            self._path is not None and self.gate.holder == HOMING and steady >= self._path.begin + self._path.duration
+        )
 
     def _goes_before(self, source: str, holder: str) -> bool:
         rank = len(self.sources) - 1 if holder == HOMING else self.sources.index(holder)
@@ -132,15 +138,15 @@ class Servo:
         self.gate.lease(source)
         self._path, self._wish, self._since, self._fresh = None, None, now, True
 
-    def _ahead(self, state: ArmState, now: float) -> Target:
+    def _ahead(self, state: ArmState, steady: float) -> Target:
         """What the holder wants at this moment; before its first wish: to stay."""
         if self._path is None:
             return replace(self.gate.setpoint, stamp=state.stamp)
-        target = self._path.at(now + self.gate.period)  # where it is sent now, it is at the next tick
+        target = self._path.at(steady + self.gate.period)  # where it is sent now, it is at the next tick
         return replace(target, stamp=state.stamp) if target.source == HOMING else target  # it plans from no observation
 
-    def _go_home(self, now: float) -> None:
+    def _go_home(self, steady: float) -> None:
         assert self._home is not None
         start = self.gate.setpoint
         end = replace(start, position=self._home[:3].copy(), turn=unit_quat(self._home[3:]), gripper=1.0)
-        self._path = Path(start, end, now, self._duration(end) / SHARE)
+        self._path = Path(start, end, steady, self._duration(end) / SHARE)

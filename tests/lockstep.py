@@ -62,9 +62,12 @@ class Bench:
     def now(self) -> float:
         return self.time
 
+    def steady(self) -> float:
+        return self.time
+
     def sleep_until(self, moment: float) -> None:
         while self.time < moment - 1e-9:
-            ruling = self.servo.tick(self.state(), self.time)
+            ruling = self.servo.tick(self.state(), self.now(), self.steady())
             if ruling is not None and ruling.sent is not None:
                 self.rulings.append(ruling)
                 self.position = self.position + FOLLOWS * (ruling.sent.position - self.position)
@@ -84,14 +87,14 @@ class Bench:
             self.tracker.add(self.time, {"cube_x": 0.001 * self.time})
 
     def command(self, target) -> None:
-        self.servo.offer(target, self.time)
+        self.servo.offer(target)
 
     def hold(self) -> None:
         self.servo.stop("held")
 
     def prepare(self, seed: int | None) -> None:
         self.sleep_until(self.time + 1.0)
-        self.servo.arm(self.source, self.state(), self.time)
+        self.servo.arm(self.source, self.state(), self.now(), self.steady())
 
     def env(self, **more) -> RealEnv:
         more = {"prepare": self.prepare, "judge": lambda: False, "sensors": {"tracker": self.tracker}, **more}

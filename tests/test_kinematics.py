@@ -72,12 +72,12 @@ def test_an_arm_that_is_led_to_the_end_of_its_reach_brakes_and_says_why():
     limits = GateLimits((0.2, -0.5, 0.0), (1.2, 0.5, 1.0), tilt=1.5)
     gate = Gate(limits, PANDA, period, arm)
     position, turn = arm.pose(HOME)
-    gate.arm(ArmState(0.0, position, turn, HOME, 1.0, np.zeros(6)), "policy")
+    gate.arm(ArmState(0.0, position, turn, HOME, 1.0, np.zeros(6)), "policy", 0.0)
     now, joints, ruling = 0.0, HOME, None
     while not gate.stopped:
         now, position = now + period, position + [0.003, 0.0, 0.0]
         state = ArmState(now, gate._motion.position, gate._motion.turn, joints, 1.0, np.zeros(6))
-        ruling = gate.check(Target(now, position, turn, 1.0, "policy"), state, now)
+        ruling = gate.check(Target(now, position, turn, 1.0, "policy"), state, now, now)
         assert np.isfinite(ruling.sent.position).all()
         joints = gate._joints
         assert (joints >= np.array(PANDA.low)).all() and (joints <= np.array(PANDA.high)).all()
