@@ -7,9 +7,9 @@
 | `commanded`: the holder is followed | moves | a release; a stop |
 | `stopped`: latched | brakes, then rests | `reset`, which only a person calls: to `idle` |
 
-A word of a source is a wish, a word of homing is its owner's heartbeat. Whoever is silent for too long is stopped. While
-somebody holds the arm only a source that goes before may take it, by `arm` or by a word; homing is last, and is left to
-words of all sources but the last one, whose programs call it. Every change of holder is a new lease with a higher
+A word of a source is a wish, a word of homing is its owner's heartbeat. Whoever is silent for too long is stopped.
+While somebody holds the arm only a source that goes before may take it, by `arm` or by a word; homing is last, and is
+not ended by words of the last source, whose programs call it. Every change of holder is a new lease with a higher
 number. Any event not named changes nothing. docs/robot.md draws it, and tests/test_authority.py enumerates it.
 """
 
@@ -30,8 +30,8 @@ REMEDY = "only a person may change that, once it is safe: `python -m drivers.res
 class Authority:
     """One holder at a time, its lease, and why nobody holds. `steady` is the steady clock's time [s].
 
-    `sources` are in order of right of way; where none are given, any name may hold. `age`: the longest silence of a
-    holder that commands [s]. `lease`: the number that the first lease follows.
+    `sources` are in order of right of way; where none are given, whoever is armed last holds. `age`: the longest
+    silence of a holder that commands [s]. `lease`: the number that the first lease follows.
     """
 
     def __init__(self, sources: Sequence[str] = (), age: float = math.inf, lease: int = 0) -> None:
@@ -63,7 +63,7 @@ class Authority:
             return f"'{source}' may not command this arm; {', '.join(self.sources)} may"
         if self.latched:
             return f"the arm is stopped: {self.reason}; {REMEDY}"
-        if self.held and not self._goes_before(source):
+        if self.sources and self.held and not self._goes_before(source):
             return f"'{self.holder}' commands the arm already; `{self.holder}/release` ends that"
         return ""
 

@@ -7,8 +7,8 @@ gripper. The measured wrench and the age of the arm's state come before all comm
 
 Small excess is clipped and said; what is far out is rejected, and the arm brakes. After repeated rejects, too strong a
 force or a stale arm the gate stops for good: it brakes, goes to where the arm was measured then if that can be
-believed, and holds it there until a person arms it again. A software stop is no safety function (ISO 13850): keep the
-arm's own within reach.
+believed, and holds it there. Such a stop is latched (authority.py): nobody may arm it before a person has reset it. A
+software stop is no safety function (ISO 13850): keep the arm's own within reach.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from drivers.authority import Authority
 from drivers.braking import EXACT, Motion, Mover
 from robot_rl.geometry import angle_between, unit_quat
 from robot_rl.robots import ArmLimits
@@ -127,11 +128,20 @@ class Gate:
         )  # fmt: skip
         self._joints_low, self._joints_high = np.array(arm.low) + c.joint_margin, np.array(arm.high) - c.joint_margin
         self._joint_step = np.array(arm.speed) * c.joint_speed * period
-        self.stopped = "it was never armed"  # why; "": it is not
-        self.holder = ""  # the source that may command
+        self.authority = Authority()  # who may command; a servo puts its own here
         self.counts: Counter[Verdict] = Counter()
         self._motion: Motion | None = None  # of the setpoint
         self._moved_at = -math.inf  # when, by the steady clock [s]
+
+    @property
+    def stopped(self) -> str:
+        """Why it obeys nobody; "": it obeys its holder."""
+        return self.authority.reason
+
+    @property
+    def holder(self) -> str:
+        """The source that may command, or was the last that might; "" before there was one."""
+        return self.authority.holder
 
     @property
     def setpoint(self) -> Target:
@@ -156,8 +166,13 @@ class Gate:
         return away < 1e-6 and turned < 1e-6
 
     def arm(self, state: ArmState, source: str, steady: float) -> None:
-        """Let `source` command from the measured pose on; raises where that is no pose to begin from."""
-        if wrong := self._wrong_with(state) or self._outside(state):
+        """Let `source` command from the measured pose on; raises where it may not, or where that is no place to begin.
+
+        Where it was stopped for good, a person has to `reset` it first.
+        """
+        if wrong := self.authority.refuses(source):
+            raise RobotRLError(wrong)
+        if wrong := self.unfit(state):
             raise RobotRLError(f"the arm cannot be armed: {wrong}")
         moves = self._motion is not None and not self._motion.rests
         if moves and abs(steady - self._moved_at) < PAUSE * self.period:
@@ -168,18 +183,30 @@ class Gate:
         self._stamp = state.stamp  # of the observation that the setpoint comes from
         self._held: tuple[np.ndarray, np.ndarray] | None = None  # the pose that is held once stopped
         self._recent: deque[tuple[float, bool]] = deque()  # when, rejected
-        self.stopped = ""
-        self.lease(source)
+        self.lease(source, steady)
 
-    def lease(self, source: str) -> None:
-        """From now on `source` commands, and nobody else; its first target must lie near the measured pose."""
-        self.holder, self._in_a_row = source, 0
+    def unfit(self, state: ArmState) -> str:
+        """Why the arm, as it is measured, may not be armed; "": it may."""
+        return self._wrong_with(state) or self._outside(state)
+
+    def lease(self, source: str, steady: float) -> None:
+        """From now on `source` commands, and nobody else; raises where it may not."""
+        self.authority.arm(source, steady)
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """The next target is the first of its source: it must lie near the measured pose."""
+        self._in_a_row = 0
         self._asked: Target | None = None  # the last target that was not rejected
         self._asked_at = -math.inf  # when, by the steady clock [s]
 
     def stop(self, reason: str) -> None:
-        """For good: brake and hold, until `arm`. The first reason stays."""
-        self.stopped = self.stopped or reason or "for no reason that was given"
+        """For good: brake and hold, until a person has reset it, and it is armed anew. The first reason stays."""
+        self.authority.stop(reason)
+
+    def reset(self) -> bool:
+        """A person says that it may be armed again; whether it was stopped for good. Nothing moves."""
+        return self.authority.reset()
 
     def check(self, target: Target, state: ArmState, now: float, steady: float) -> Ruling:
         """The setpoint that is sent for `target`, one period after the last one.
