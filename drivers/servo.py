@@ -60,7 +60,7 @@ class Servo:
         self._home = home
         self._path: Path | None = None  # that is followed
         self._wish: Target | None = None  # not ruled on yet
-        self._since = -np.inf  # the hand-over, by the stamps [s]
+        self.since = -np.inf  # the hand-over, by the stamps [s]: no wish from before it is taken
         self._fresh = True  # nothing was ruled on since
 
     @property
@@ -106,7 +106,7 @@ class Servo:
         """A source's newest wish; whether it will be ruled on."""
         if target.source not in self.sources:
             return False
-        if not target.stamp > self._since:  # of NaN too: from before the hand-over
+        if not target.stamp > self.since:  # of NaN too: from before the hand-over
             return False
         lease = self.leases
         if not self.authority.hear(target.source, steady):
@@ -178,7 +178,7 @@ class Servo:
 
     def _hand_over(self, now: float) -> None:
         self.gate.begin_anew()
-        self._path, self._wish, self._since, self._fresh = None, None, now, True
+        self._path, self._wish, self.since, self._fresh = None, None, now, True
 
     def _ahead(self, state: ArmState, steady: float) -> Target:
         """What the holder wants at this moment; to stay before its first wish, and where nobody holds."""
