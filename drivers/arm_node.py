@@ -233,9 +233,8 @@ class ArmNode:
         age = self.now() - self.listener.readings.newest if len(self.listener.readings) else np.inf
         values = {
             "sees the arm": -0.1 < age < self.robot.limits.age, "holder": gate.holder, "lease": self.servo.leases,
-            "needs reset": self.authority.latched, "started": self.first_lease, "rests": gate.rests,
-            "at home": len(self.listener.readings)
-            and self.servo.is_home(self.listener.readings.last, time.monotonic()),
+            "armed as": self.authority.armed_as, "started": self.first_lease, "needs reset": self.authority.latched,
+            "rests": gate.rests, "at home": self._is_home(),
             "age of the state [s]": f"{age:.3f}", "ticks": self.ticks, "tick p99 late [s]": f"{late:.4f}",
             **{verdict: gate.counts[verdict] for verdict in ("sent", "clipped", "rejected", "stopped")},
         }  # fmt: skip
@@ -246,6 +245,10 @@ class ArmNode:
         self._beats += 1
         if self._beats % round(1.0 / STATUS) == 0:
             self._diagnose(status)
+
+    def _is_home(self) -> bool:
+        readings = self.listener.readings
+        return bool(len(readings)) and self.servo.is_home(readings.last, time.monotonic())
 
     def _diagnose(self, status: Any) -> None:
         from diagnostic_msgs.msg import DiagnosticArray

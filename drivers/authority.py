@@ -38,6 +38,7 @@ class Authority:
         if HOMING in sources or len(set(sources)) < len(sources):
             raise RobotRLError(f"the sources need names of their own, other than '{HOMING}': {tuple(sources)}")
         self.sources, self.age, self.lease = tuple(sources), age, lease
+        self.armed_as = lease  # the number of the last lease that began by `arm`, and not by right of way
         self.state: State = "idle"
         self.reason = "it was never armed"  # why nobody may command; "": the holder may
         self.holder = ""  # the last one, where nobody holds
@@ -72,6 +73,7 @@ class Authority:
         if wrong := self.refuses(source):
             raise RobotRLError(wrong)
         self._give(source, steady)
+        self.armed_as = self.lease
 
     def hear(self, source: str, steady: float) -> bool:
         """A word of `source`; whether it is the holder, by now."""
