@@ -17,23 +17,31 @@ from drivers.gate import Gate, Ruling
 from robot_rl.geometry import angle_between, quat_from_vector, quat_inverse, quat_product, unit_quat, vector_from_quat
 from robot_rl.types import ArmState, RobotRLError, Target
 
-SHARE = 0.5  # of the gate's speeds, on the way home
+SHARE = 0.5  # of the speeds and accelerations of the gate, on the way home
 ARRIVE = 3.0  # so long after its setpoint the arm has to be home [s]: soft controllers creep
 
 
 @dataclass(frozen=True)
 class Path:
-    """From one pose to another, evenly."""
+    """From one pose to another, evenly; over the first `ramp` [s] ever faster, so that nobody has to catch up."""
 
     start: Target
     end: Target
     begin: float  # by the steady clock [s]
-    duration: float  # [s]
+    duration: float  # without a ramp [s]
+    ramp: float = 0.0
+
+    @property
+    def over(self) -> float:
+        """When it is, by the steady clock [s]."""
+        return self.begin + self.duration + 0.5 * self.ramp
 
     def at(self, time: float) -> Target:
         """The pose at `time` by the steady clock [s]; the end's, bit for bit, from there on."""
-        share = (time - self.begin) / self.duration
-        return self.end if share >= 1.0 else between(self.start, self.end, max(share, 0.0))
+        passed = max(time - self.begin, 0.0)
+        slow = min(passed, self.ramp)
+        share = (passed - slow + (0.5 * slow * slow / self.ramp if slow else 0.0)) / self.duration
+        return self.end if share >= 1.0 else between(self.start, self.end, share)
 
 
 def between(start: Target, end: Target, share: float) -> Target:
@@ -133,8 +141,11 @@ class Servo:
                 return self.gate.check(wish, state, now, steady)  # counts it, and brakes
             self._path = Path(self.gate.setpoint, wish, steady, self._duration(wish))
         if quiet and self._path is not None and not self.gate.stopped:
-            self._path = replace(self._path, begin=self._path.begin + self.gate.period)  # time stands still on it too
             here = replace(self.gate.setpoint, stamp=self._path.end.stamp if self.commanded else state.stamp)
+            if self.commanded:  # time stands still on the way too
+                self._path = replace(self._path, begin=self._path.begin + self.gate.period)
+            else:
+                self._go_home(steady + self.gate.period)  # anew, from wherever the setpoint is then
             return self.gate.check(here, state, now, steady)
         return self.gate.check(self._ahead(state, steady), state, now, steady)
 
@@ -154,7 +165,7 @@ class Servo:
     def _left(self, state: ArmState, steady: float) -> tuple[float, float] | None:
         """What the measured arm lacks to the end of the way home [m], [rad]; None: it is not over."""
         path = self._path
-        if path is None or not self.authority.held or self.gate.holder != HOMING or steady < path.begin + path.duration:
+        if path is None or not self.authority.held or self.gate.holder != HOMING or steady < path.over:
             return None
         return float(np.linalg.norm(path.end.position - state.position)), angle_between(
             path.end.turn, unit_quat(state.turn)
@@ -166,7 +177,7 @@ class Servo:
         if left is None or self.is_home(state, steady):
             return
         assert self._path is not None
-        if (late := steady - self._path.begin - self._path.duration) > ARRIVE:
+        if (late := steady - self._path.over) > ARRIVE:
             self.stop(
                 f"it did not get home: {late:.1f} s after its setpoint it is {left[0]:.3f} m and {left[1]:.2f} rad away"
             )
@@ -191,4 +202,6 @@ class Servo:
         assert self._home is not None
         start = self.gate.setpoint
         end = replace(start, position=self._home[:3].copy(), turn=unit_quat(self._home[3:]), gripper=1.0)
-        self._path = Path(start, end, steady, self._duration(end) / SHARE)
+        limits, (away, turned), duration = self.gate.limits, self.gate.way_to(end), self._duration(end) / SHARE
+        ramp = max(away / limits.acceleration, turned / limits.turn_acceleration) / (SHARE * duration)
+        self._path = Path(start, end, steady, duration, ramp)
