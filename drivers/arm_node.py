@@ -27,6 +27,7 @@ from drivers import robot_file
 from drivers.arm_listener import ArmListener, told_of_qos
 from drivers.arm_services import ArmServices
 from drivers.authority import HOMING, Authority
+from drivers.clocks import STEP, StepWatch, read_together
 from drivers.controllers import controller_for
 from drivers.gate import Gate, Ruling
 from drivers.gripper import gripper_for
@@ -34,7 +35,7 @@ from drivers.messages import numbers_msg, pose_msg, pose_of, stamp_of
 from drivers.node_process import spin, split_ros_arguments, start_ros
 from drivers.robot_file import RobotFile
 from drivers.servo import Servo
-from robot_rl.types import RobotRLError, Target
+from robot_rl.types import ArmState, RobotRLError, Target
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -66,6 +67,8 @@ class ArmNode:
         self._openings: dict[str, float] = {}  # that each source wants
         self._last_number = 0, 0  # of a lease, and of the last wish under it by its publisher
         self._logged, self._told = "", (0, "")
+        self._state: ArmState | None = None  # the last reading
+        self._steps = StepWatch(STEP, simulated=bool(node.get_parameter("use_sim_time").value))
         self.overruns: deque[float] = deque(maxlen=1000)  # how much later than due each tick came [s]
         self._due, self.ticks = time.monotonic(), 0
         self._declare()
@@ -83,21 +86,27 @@ class ArmNode:
 
     def tick(self) -> None:
         """One setpoint to the controller, or none where there is nothing to send."""
-        steady, now = time.monotonic(), self.now()
+        now, steady = read_together(self.now)
         self.ticks += 1
         self.overruns.append(max(steady - self._due, 0.0))
         self._due = max(self._due + self.period, steady)
-        if not len(self.listener.readings):
+        self._look_at_clock(now, steady)
+        if len(self.listener.readings):
+            self._state = self.listener.readings.last
+        if (state := self._state) is None:
             return
-        state = self.listener.readings.last
         self._watch(steady)
         ruling = self.servo.tick(state, now, steady, self._is_quiet(steady))
         if ruling is not None and ruling.sent is not None:
             self.controller.send(ruling.sent, self.servo.gate.joints, state, now)
             self.gripper.send(ruling.sent.gripper, now)
             self._tell(ruling.sent, now)
+            if self.controller.problem:
+                self.servo.stop(self.controller.problem)
         if ruling is not None:
             self._log(ruling)
+        else:
+            self.controller.rest(now)
         self.tell_changes()
 
     def tell_changes(self) -> None:
@@ -105,6 +114,14 @@ class ArmNode:
         if (changed := (self.authority.lease, self.authority.reason)) != self._told:
             self._told = changed
             self.publish_status()
+
+    def _look_at_clock(self, now: float, steady: float) -> None:
+        """Where the stamps' clock stepped, no reading of before it can be compared with now: stop, and forget them."""
+        if step := self._steps.look(now, steady):
+            if self.authority.held:
+                self.servo.stop(f"the clock stepped by {step:+.2f} s")
+            self.node.get_logger().error(f"the clock stepped by {step:+.2f} s: what was read before is forgotten")
+            self.listener.forget()
 
     def _tell(self, sent: Target, now: float) -> None:
         """The gripper first, so that both are there when the pose is."""
@@ -116,10 +133,10 @@ class ArmNode:
         gate, age = self.servo.gate, self.robot.limits.age
         if gate.stopped:
             return
-        if self.listener.problem:
-            gate.stop(self.listener.problem)
-        elif steady - self.listener.heard > age:
-            gate.stop(f"the arm's state is silent for {steady - self.listener.heard:.2f} s")
+        silent = f"the arm's state is silent for {steady - self.listener.heard:.2f} s"
+        if wrong := self.listener.problem or (silent if steady - self.listener.heard > age else ""):
+            gate.stop(wrong)
+            self.controller.cut(wrong)
 
     def _is_quiet(self, steady: float) -> bool:
         """Whether the arm or its holder missed a word, long before either counts as silent."""
@@ -285,6 +302,7 @@ class ArmNode:
 
             self._kinematics = from_file(robot.kinematics)
         limits = replace(robot.limits, speed=scale * robot.limits.speed, turn_speed=scale * robot.limits.turn_speed)
+        self.controller.limits = limits
         gated = self._kinematics if robot.kinematics and robot.kinematics.gated else None
         gate = Gate(limits, robot.arm_limits, self.period, gated)
         home = np.array(robot.home) if robot.home else None
@@ -332,7 +350,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def rests() -> bool:
         arm.servo.stop("the node is shut down")
-        return arm.servo.gate.rests
+        return arm.servo.gate.rests and arm.controller.resting
 
     spin(node, asked, rests, LAST_TICKS)
     return 0

@@ -55,6 +55,10 @@ class SteadyClock:
         """The same [s]."""
         return time.monotonic()
 
+    def stepped(self) -> float:
+        """Never [s]."""
+        return 0.0
+
     def sleep_until(self, moment: float) -> None:
         """See `Clock`."""
         time.sleep(max(moment - time.monotonic(), 0.0))

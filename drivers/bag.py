@@ -82,6 +82,10 @@ class Player:
         """The bag's time, which is that of receiving: it does not step [s]."""
         return self._time
 
+    def stepped(self) -> float:
+        """Never [s]."""
+        return 0.0
+
     def sleep_until(self, moment: float) -> None:
         """Play everything that was recorded up to then."""
         while self._next is not None and self._next[0] <= moment + 1e-9:

@@ -19,7 +19,7 @@ from drivers.robot_file import REACH, RobotFile
 from robot_rl.types import ArmState, RobotRLError
 
 if TYPE_CHECKING:
-    from drivers.kinematics import MinkKinematics
+    from drivers.kinematics import MujocoKinematics
 
 FAR, TURNED = 0.01, 0.05  # measured pose and forward kinematics may differ so much [m], [rad]
 BEYOND = 0.5  # joints that are farther outside their limits are in another unit [rad]
@@ -149,7 +149,7 @@ def absent(topic: str, kind: str, there: Endpoints, does: str, remedy: str) -> s
     return f"{problem}; there is {listed}; {remedy}"
 
 
-def arm_wrong(robot: RobotFile, measured: Measured, kinematics: MinkKinematics | None) -> Iterator[Finding]:
+def arm_wrong(robot: RobotFile, measured: Measured, kinematics: MujocoKinematics | None) -> Iterator[Finding]:
     """What forbids moving from where the arm was measured: frame, names, units, limits, and its kinematics."""
     units = [*_joints_wrong(robot, measured), *_pose_wrong(robot, measured)]
     yield from units

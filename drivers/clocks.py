@@ -1,13 +1,17 @@
 """Two clocks: that of the stamps, which may be set anew at any time, and a steady one by which durations are counted.
 
 The stamps' clock is the system's, which a time server or a person sets, or a simulator's (`use_sim_time`), which runs
-at any pace, stands still, and begins anew. Against the steady clock its steps are found. Pure.
+at any pace, stands still, and begins anew. Against the steady clock its steps are found. Pure, but for the reading.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from threading import Lock
 
+STEP = 0.02  # what is less is drift, and the time between two looks [s]
+TOGETHER = 0.002  # two clocks are read within so long of each other [s]
 FASTEST = 20.0  # no simulator runs so many times faster than real time
 PIECE = 0.5  # [s]; a simulator's time comes in pieces, no larger than that
 
@@ -33,6 +37,16 @@ class StepWatch:
         if passed < -self._least:
             return passed
         return passed - elapsed if passed > PIECE + FASTEST * (elapsed + doubt) else 0.0
+
+
+def read_together(now: Callable[[], float], tries: int = 5) -> tuple[float, float]:
+    """`now()` and the steady clock, of one moment [s]: read again where the thread was held up between the two."""
+    for _ in range(tries):
+        before, stamp = time.monotonic(), now()
+        after = time.monotonic()
+        if after - before < TOGETHER:
+            break
+    return stamp, after
 
 
 class SimulatedTime:

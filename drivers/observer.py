@@ -31,6 +31,9 @@ class Clock(Protocol):
     def steady(self) -> float:
         """A time that passes evenly and never steps [s]; at a simulator's pace where the stamps are a simulator's."""
 
+    def stepped(self) -> float:
+        """By how much the time of the stamps stepped since the last call [s]; 0: it did not."""
+
     def sleep_until(self, moment: float) -> None:
         """Return when `steady` is `moment` [s], or at once where that is past."""
 
@@ -90,6 +93,11 @@ class Observer:
                 raise RobotRLError(f"the pictures of '{camera.name}' are {image.shape} {image.dtype}, {wanted}")
             obs[f"image/{camera.name}"], obs[f"stamp/image/{camera.name}"] = image, np.array(stamp, np.float64)
         return obs
+
+    def forget(self) -> None:
+        """Forget all readings, whose stamps are of before the clock stepped."""
+        for stream in self.streams:
+            stream.clear()
 
     def age(self, now: float) -> float:
         """How old what `observe` would give is `now` [s]."""

@@ -93,6 +93,7 @@ class RealEnv:
             raise
 
     def _begin(self) -> Obs:
+        self._clock_stepped()
         self._observer.await_readings(self._clock)
         self.gate = self._new_gate()
         self.gate.arm(self._arm.readings.last, self.source, self._clock.steady())
@@ -224,8 +225,19 @@ class RealEnv:
         sent = self.gate.setpoint if ruling.sent is None else ruling.sent
         return action_of(sent, here, self.spec.action)
 
+    def _clock_stepped(self) -> str:
+        """Whether the stamps' clock stepped, in words; then what was read before is forgotten."""
+        if not (step := self._clock.stepped()):
+            return ""
+        self._observer.forget()
+        for stream in self._shown.values():
+            stream.clear()
+        return f"the clock stepped by {step:+.2f} s"
+
     def _wrong(self) -> str:
         """Why the episode cannot go on."""
+        if stepped := self._clock_stepped():
+            return stepped
         if self._arm.stopped:
             return f"the arm stopped: {self._arm.stopped}"
         return self._observer.silent(self._clock.now())

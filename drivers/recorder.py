@@ -86,6 +86,12 @@ class Recorder:
 
     def turn(self) -> None:
         """One period of the episode; or, where none runs, a moment of waiting for one."""
+        if step := self.clock.stepped():
+            self.observer.forget()
+            self.setpoints.clear()
+            if self.take is not None:
+                self._end(self.take, self._next_mark(), f"the clock stepped by {step:+.2f} s", aborted=True)
+                return
         if self.take is not None:
             self._record(self.take)
             return

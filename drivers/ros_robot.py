@@ -17,7 +17,7 @@ import numpy as np
 
 from drivers.arm_listener import HISTORY, ArmListener, told_of_qos
 from drivers.assisted import Corrector
-from drivers.clocks import SimulatedTime
+from drivers.clocks import STEP, SimulatedTime, StepWatch, read_together
 from drivers.messages import stamp_of
 from drivers.node_process import end_ros
 from drivers.observer import Named, Observer
@@ -45,6 +45,7 @@ class RosClock:
         self._clock, self._woken = node.get_clock(), woken
         self._simulated = SimulatedTime() if node.get_parameter("use_sim_time").value else None
         self._longest = 0.005 if self._simulated else 0.05
+        self._steps = StepWatch(STEP, simulated=self._simulated is not None)
 
     def now(self) -> float:
         """[s]"""
@@ -54,6 +55,10 @@ class RosClock:
         """This computer's [s]; or a simulator's without its steps."""
         steady = time.monotonic()
         return steady if self._simulated is None else self._simulated.read(self.now(), steady)
+
+    def stepped(self) -> float:
+        """See `Clock`."""
+        return self._steps.look(*read_together(self.now))
 
     def sleep_until(self, moment: float) -> None:
         """Sleeps; a clock that stands still is looked at again every 5 ms."""

@@ -402,34 +402,6 @@ def test_an_arm_that_hangs_below_its_setpoint_can_be_handed_over():
     assert ruling.verdict == "clipped" and ruling.sent is not None
 
 
-class Stretch:
-    """Joint 1 comes to its margin 20 mm along x."""
-
-    def solve(self, position, turn, joints):
-        return np.append(PANDA.high[0] - 0.1 + position[0] - 0.47, joints[1:])
-
-
-@pytest.mark.parametrize("step", [0.001, 0.003])
-def test_from_beyond_a_joints_margin_where_braking_ended_there_is_a_way_back(step):
-    """At 0.05 m/s at once; at 0.15 m/s braking takes so long that the gate has stopped: after it was armed again."""
-    gate = armed(kinematics=Stretch())
-    gate.arm(replace(measured(), joints=np.append(PANDA.high[0] - 0.12, HOME[1:])), "policy", 0.0)
-    now, reason = 0.0, ""
-    while "joint 1" not in reason:
-        now += PERIOD
-        position = gate._motion.position + [step, 0.0, 0.0]
-        reason = gate.check(wanted(position, stamp=now), measured(position, stamp=now), now, now).reason
-    for tick in range(120):
-        now += PERIOD
-        back = gate._motion.position - [0.001, 0.0, 0.0]
-        gate.check(wanted(back, stamp=now), measured(gate._motion.position, stamp=now), now, now)
-        if tick == 30 and gate.stopped:
-            assert step > 0.002
-            gate.reset()
-            gate.arm(replace(measured(gate._motion.position, stamp=now), joints=gate._joints), "policy", now)
-    assert not gate.stopped and gate._motion.position[0] < 0.46
-
-
 @pytest.mark.parametrize("twist", [-0.25, 0.0, 0.25])
 @pytest.mark.parametrize("lean", [0.45, 0.5, 0.52])
 def test_a_hand_that_leans_at_the_cones_side_goes_round_and_is_not_stuck(lean, twist):
@@ -475,30 +447,6 @@ def test_the_gripper_toggles_once_in_its_dead_time_and_stays_in_range():
             [(0.0, 1.0), (0.02, -3.0), (0.04, 1.0), (0.3, 0.9), (0.54, 0.8), (0.56, 0.2)]]  # fmt: skip
     assert sent == [1.0, 0.0, 0.0, 0.0, 0.8, 0.8]
     assert armed().check(wanted(gripper=1), measured(), 0.0, 0.0).verdict == "sent", "a whole number is a number"
-
-
-class Line:
-    """Joint 1 is y [m] taken for [rad]; no joints reach beyond x = 0.6."""
-
-    def solve(self, position, turn, joints):
-        return None if position[0] > 0.6 else np.append(10 * position[1], joints[1:])
-
-
-def test_joints_out_of_range_too_fast_or_none_at_all_are_rejected_and_the_arm_brakes():
-    gate = armed(kinematics=Line())
-    position, now, reasons = np.array([0.45, 0.0, 0.3]), 0.0, set()
-    for way in ([0.0, 0.0008, 0.0], [0.0, 0.0048, 0.0], [0.004, 0.0, 0.0]):
-        now += 1.0
-        gate.reset()
-        gate.arm(replace(measured(stamp=now), joints=np.append(0.0, HOME[1:])), "policy", now)
-        position = np.array([0.45, 0.0, 0.3])
-        while not gate.stopped:
-            now, position = now + PERIOD, position + way
-            ruling = gate.check(wanted(position, stamp=now), measured(gate._motion.position, stamp=now), now, now)
-            if ruling.verdict == "rejected":
-                reasons.add(ruling.reason)
-    said = "; ".join(sorted(reasons))
-    assert "joint 1 would come to 2.8" in said and "joint 1 would turn too fast" in said and "no joints" in said
 
 
 @pytest.mark.parametrize(

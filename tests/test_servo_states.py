@@ -19,9 +19,9 @@ BRAKING = LIMITS.speed / LIMITS.acceleration
 AWAY = MIDDLE + [0.15, 0.1, -0.1]
 
 
-def on_the_way_home(seconds=1.0):
+def on_the_way_home(seconds=1.0, beats=True):
     bench = Bench()
-    bench.position = AWAY.copy()
+    bench.position, bench.beats = AWAY.copy(), beats
     bench.measure()
     bench.sleep_until(bench.time + T)
     bench.servo.arm(HOMING, bench.state(), bench.time, bench.time)
@@ -42,11 +42,7 @@ def braked_after(bench, since):
 
 
 def test_fault_f32_armed_once_and_no_heartbeat_nothing_moves_and_at_last_it_is_stopped():
-    bench = Bench()
-    bench.position, bench.beats = AWAY.copy(), False
-    bench.measure()
-    bench.servo.arm(HOMING, bench.state(), bench.time, bench.time)
-    bench.sleep_until(bench.time + FIRST_WORD - 1)
+    bench = on_the_way_home(FIRST_WORD - 1, beats=False)
     assert way(bench) < 1e-9 and not bench.stopped
     bench.sleep_until(bench.time + 2)
     assert way(bench) < 1e-9 and "no heartbeat" in bench.stopped and bench.servo.authority.latched
