@@ -127,7 +127,7 @@ class RosArm:
 
         Nothing moves meanwhile, and nobody has a lease.
         """
-        self._await(lambda: True, START, "say anything", latched_too=True)
+        self._await(lambda: True, START, "see the arm", latched_too=True)
         if dismissed := self._dismissed:
             self._dismissed = ""
             raise RobotRLError(f"somebody else let go of the arm: {dismissed}; start again where it may move")

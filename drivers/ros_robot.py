@@ -177,15 +177,19 @@ class RosRobot:
         return bool(self.arm.latched)
 
     def _begin(self, seed: int | None) -> None:
-        self.arm.await_status(lambda: self.arm.status["sees the arm"] == "True", START, "see the arm")
+        self._await_sight()
         self.arm.await_status(lambda: self.arm.status["rests"] == "True", COME_TO_REST, "come to rest")
         if self._reset_world_client.service_is_ready():
             self._reset_world(seed)
+            self._await_sight()  # a simulator that builds its world anew says nothing for long
         if self.robot.home:
             self.arm.go_home()
         self.arm.take()
         self.arm.await_status(lambda: not self.arm.stopped, ANSWER, "obey")
         self.streams.success = False
+
+    def _await_sight(self) -> None:
+        self.arm.await_status(lambda: self.arm.status["sees the arm"] == "True", START, "see the arm")
 
     def _reset_world(self, seed: int | None) -> None:
         from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
