@@ -31,6 +31,13 @@ class ArmReadings:
         self._joints_stamp = np.nan
         self._wrench = np.full(6, np.nan) if robot.wrench else np.zeros(6)
 
+    def forget(self) -> None:
+        """All readings are of another time: the clock stepped."""
+        self.readings.clear()
+        self.numbers.clear()
+        self._joints, self._joints_stamp = {}, np.nan
+        self.problem = f"nothing came on {self._robot.pose} since the clock stepped"
+
     def take_joints(self, message: Any) -> None:
         """A sensor_msgs/JointState."""
         self._joints = dict(zip(message.name, message.position, strict=False))

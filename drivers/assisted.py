@@ -51,6 +51,14 @@ class SteadyClock:
         """[s]"""
         return time.monotonic()
 
+    def steady(self) -> float:
+        """The same [s]."""
+        return time.monotonic()
+
+    def stepped(self) -> float:
+        """Never [s]."""
+        return 0.0
+
     def sleep_until(self, moment: float) -> None:
         """See `Clock`."""
         time.sleep(max(moment - time.monotonic(), 0.0))

@@ -23,7 +23,7 @@ from drivers.messages import frame_of, pose_of, stamp_of
 from drivers.observer import Named, Observer, Ticker
 from drivers.robot_file import RobotFile
 from drivers.sync import Stream
-from drivers.take import Lease, Take, marked
+from drivers.take import Lease, Take, lease_in, marked
 from robot_rl import bounded_yaml
 from robot_rl.types import Episode, RobotRLError, Target
 
@@ -78,6 +78,14 @@ class Player:
     def now(self) -> float:
         """[s]"""
         return self._time
+
+    def steady(self) -> float:
+        """The bag's time, which is that of receiving: it does not step [s]."""
+        return self._time
+
+    def stepped(self) -> float:
+        """Never [s]."""
+        return 0.0
 
     def sleep_until(self, moment: float) -> None:
         """Play everything that was recorded up to then."""
@@ -222,7 +230,7 @@ class Player:
 
     def _take_status(self, message: Any) -> None:
         said = {v.key: v.value for v in message.values}
-        self.lease = self.lease.then(message.message, said["holder"], said["lease"], self._time)
+        self.lease = self.lease.then(message.message, said["holder"], lease_in(said), self._time)
 
     def _take_success(self, message: Any) -> None:
         self.success = message.data

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -18,7 +19,7 @@ from drivers.robot_file import REACH, RobotFile
 from robot_rl.types import ArmState, RobotRLError
 
 if TYPE_CHECKING:
-    from drivers.kinematics import MinkKinematics
+    from drivers.kinematics import MujocoKinematics
 
 FAR, TURNED = 0.01, 0.05  # measured pose and forward kinematics may differ so much [m], [rad]
 BEYOND = 0.5  # joints that are farther outside their limits are in another unit [rad]
@@ -148,7 +149,7 @@ def absent(topic: str, kind: str, there: Endpoints, does: str, remedy: str) -> s
     return f"{problem}; there is {listed}; {remedy}"
 
 
-def arm_wrong(robot: RobotFile, measured: Measured, kinematics: MinkKinematics | None) -> Iterator[Finding]:
+def arm_wrong(robot: RobotFile, measured: Measured, kinematics: MujocoKinematics | None) -> Iterator[Finding]:
     """What forbids moving from where the arm was measured: frame, names, units, limits, and its kinematics."""
     units = [*_joints_wrong(robot, measured), *_pose_wrong(robot, measured)]
     yield from units
@@ -158,7 +159,7 @@ def arm_wrong(robot: RobotFile, measured: Measured, kinematics: MinkKinematics |
         return  # what follows would be wrong for the same reason
     state = _state(robot, measured)
     try:
-        Gate(robot.limits, robot.arm_limits, 1.0 / robot.servo_rate).arm(state, "check")
+        Gate(robot.limits, robot.arm_limits, 1.0 / robot.servo_rate).arm(state, "check", time.monotonic())
     except RobotRLError as error:
         yield Level.ERROR, str(error)
     if kinematics is None:

@@ -37,7 +37,7 @@ def without_effect(robot: RobotFile, data: dict[str, Any]) -> Iterator[str]:
     """What the file's `data` says to no effect: its author believes in what is not there."""
     limits = data.get("limits", {})
     if not (robot.kinematics and robot.kinematics.gated):
-        for name in ("joint_speed", "joint_margin"):
+        for name in ("joint_speed", "joint_acceleration", "joint_margin"):
             if name in limits:
                 yield f"limits.{name} has no effect without gated `kinematics`: give these, or leave it out"
     if not robot.wrench:

@@ -45,6 +45,7 @@ LIMITS = {
     "near_turn": Range(2e-3, 1.0, "rad"),
     "joint_margin": Range(1e-3, 0.8, "rad"),
     "joint_speed": Range(0.01, 1.0),
+    "joint_acceleration": Range(0.5, 100.0, "rad/s^2"),
     "toggle": Range(0.01, 5.0, "s"),
     "force": Range(1.0, 500.0, "N"),
     "torque": Range(0.1, 100.0, "Nm"),

@@ -45,6 +45,9 @@ class Arm(Protocol):
     def hold(self) -> None:
         """Stay; and obey nobody until the next episode is prepared."""
 
+    def stop(self, reason: str) -> None:
+        """The same for a fault: nobody may prepare another one before a person has reset the arm."""
+
 
 class RealEnv:
     """Implements `Env`; see the module's docstring.
@@ -88,10 +91,18 @@ class RealEnv:
         """Prepare, and see where the arm is; raises where a stream stays silent or the arm may not begin there."""
         self._arm.hold()
         self._prepare(seed)
+        try:
+            return self._begin()
+        except RobotRLError:
+            self._arm.hold()
+            raise
+
+    def _begin(self) -> Obs:
+        self._clock_stepped()
         self._observer.await_readings(self._clock)
         start = self.robot.gripper.start
         self.gate = self._new_gate(float(start == "open") if start else self._arm.commanded_opening)
-        self.gate.arm(self._arm.readings.last, self.source)
+        self.gate.arm(self._arm.readings.last, self.source, self._clock.steady())
         self._ticker.begin()
         self._steps, self.aborted = 0, ""
         self._last = self._observer.observe()
@@ -100,7 +111,17 @@ class RealEnv:
         return self._last
 
     def step(self, action: np.ndarray) -> Step:
-        """Ask for `action` (A,) in [-1, 1], or for what the person wants, for one period."""
+        """Ask for `action` (A,) in [-1, 1], or for what the person wants, for one period.
+
+        An episode that ends by a fault, and anything that is raised, stops the arm for good: a person has to reset it.
+        """
+        try:
+            return self._step(action)
+        except RobotRLError as error:
+            self._arm.stop(str(error))
+            raise
+
+    def _step(self, action: np.ndarray) -> Step:
         wanted = self._wanted()
         asked = control.checked(action if wanted is None else wanted, len(self.spec.action))
         executed = self._pass(self._still() if self.aborted else asked)
@@ -108,14 +129,14 @@ class RealEnv:
         solved = not self.aborted and self._judge()
         over = solved or bool(self.aborted) or self._steps >= self.spec.max_steps
         if over:
-            self._arm.hold()  # who learns between episodes says nothing for long
+            self._leave()  # who learns between episodes says nothing for long
         return Step(self._last, executed, float(solved), solved, over and not solved, wanted is not None, float(solved))
 
     def stay(self) -> Obs:
         """Hold the arm for one period, which counts as no step; what is seen then."""
         self._pass(self._still())
         if self.aborted:
-            self._arm.hold()
+            self._leave()
         return self._last
 
     def end(self) -> None:
@@ -156,9 +177,20 @@ class RealEnv:
             raise RobotRLError("this robot has no camera to look through")
         return visible(next(iter(self._observer.cameras.values())).last)
 
+    def fail(self, reason: str) -> None:
+        """Whoever plays cannot go on: where the arm is in its hands it is stopped for good."""
+        self._arm.stop(reason)
+
     def close(self) -> None:
         """Hold the arm."""
         self._arm.hold()
+
+    def _leave(self) -> None:
+        """Hold the arm; where a fault ended the episode, and not somebody's word, until a person has reset it."""
+        if self.aborted and self.aborted != self._interrupted:
+            self._arm.stop(self.aborted)
+        else:
+            self._arm.hold()
 
     def _new_gate(self, opening: float | None) -> Gate:
         return Gate(self.robot.limits, self.robot.arm_limits, 1.0 / self.robot.rate, opening=opening)
@@ -191,7 +223,7 @@ class RealEnv:
         target = target_of(action, here, self.spec.action, self._last["stamp/state"].item(), self.source)
         if self.gate.opening is None and np.float32(action[-1]) == self._found:
             target = replace(target, gripper=None)  # nobody asked anything of the fingers, nor does this
-        ruling = self.gate.check(target, here, now)
+        ruling = self.gate.check(target, here, now, self._clock.steady())
         if ruling.sent is not None:
             self._arm.command(ruling.sent)
         if ruling.verdict == "stopped":
@@ -205,8 +237,19 @@ class RealEnv:
             executed[-1] = self._found
         return executed
 
+    def _clock_stepped(self) -> str:
+        """Whether the stamps' clock stepped, in words; then what was read before is forgotten."""
+        if not (step := self._clock.stepped()):
+            return ""
+        self._observer.forget()
+        for stream in self._shown.values():
+            stream.clear()
+        return f"the clock stepped by {step:+.2f} s"
+
     def _wrong(self) -> str:
         """Why the episode cannot go on."""
+        if stepped := self._clock_stepped():
+            return stepped
         if self._arm.stopped:
             return f"the arm stopped: {self._arm.stopped}"
         return self._observer.silent(self._clock.now())

@@ -32,7 +32,7 @@ from drivers.observer import Clock, Observer, Ticker
 from drivers.robot_file import RobotFile
 from drivers.ros_robot import RosClock, RosStreams, spin_in_thread
 from drivers.sync import Stream
-from drivers.take import Lease, Mark, Take, marked
+from drivers.take import Lease, Mark, Take, lease_in, marked
 from robot_rl.episodes import GIB, EpisodeStore
 from robot_rl.types import Episode, Obs, RobotRLError, Target
 
@@ -86,6 +86,12 @@ class Recorder:
 
     def turn(self) -> None:
         """One period of the episode; or, where none runs, a moment of waiting for one."""
+        if step := self.clock.stepped():
+            self.observer.forget()
+            self.setpoints.clear()
+            if self.take is not None:
+                self._end(self.take, self._next_mark(), f"the clock stepped by {step:+.2f} s", aborted=True)
+                return
         if self.take is not None:
             self._record(self.take)
             return
@@ -291,7 +297,7 @@ class RecorderNode:
 
     def _take_status(self, message: Any) -> None:
         said = {v.key: v.value for v in message.values}
-        lease = self.recorder.lease.then(message.message, said["holder"], said["lease"], time.monotonic())
+        lease = self.recorder.lease.then(message.message, said["holder"], lease_in(said), time.monotonic())
         self.recorder.lease = lease
 
     def _answer(self, mark: Mark, _request: Any, response: Any) -> Any:

@@ -140,7 +140,7 @@ class Collector:
                 self.session.state, self.session.message = "waiting", lacking
             self._hand()
             self._show()
-            self.clock.sleep_until(self.clock.now() + LOOK)
+            self.clock.sleep_until(self.clock.steady() + LOOK)
 
     def _hand(self) -> np.ndarray | None:
         """What the person wants; a device that is silent but may come back is as one that nobody holds."""
@@ -221,7 +221,7 @@ class Collector:
         """A step of the world, and all that may come between it and the next."""
         step = self.env.step(action)
         self._obs, self._steps = step.obs, self._steps + 1
-        self._beats.append(self.clock.now())
+        self._beats.append(self.clock.steady())
         self._bytes += sum(value.nbytes for value in step.obs.values())
         lacking = self.store.lacks_room(self.wanted.free, self._bytes)
         if step.terminated and step.reward > 0:
@@ -258,7 +258,7 @@ class Collector:
             self._hand()
             self._look()
             self._show()
-            self.clock.sleep_until(self.clock.now() + LOOK)
+            self.clock.sleep_until(self.clock.steady() + LOOK)
 
     def _keep(self, episode: Episode, mark: Mark) -> None:
         what = f"{mark}, {len(episode)} steps"
@@ -269,7 +269,7 @@ class Collector:
         self._undo, self.session.message = True, f"episode {index} stored: {what}; start the next, or discard this one"
 
     def _show(self, state: State | None = None, message: str = "") -> None:
-        now = self.clock.now()
+        now = self.clock.steady()
         while self._beats and self._beats[0] <= now - 1.0:
             self._beats.popleft()
         self.screen.show(

@@ -49,6 +49,12 @@ class Stream(Generic[T]):
             self._values.append(value)
         return True
 
+    def clear(self) -> None:
+        """Forget all readings: their stamps are of another time."""
+        with self._lock:
+            self._stamps.clear()
+            self._values.clear()
+
     @property
     def newest(self) -> float:
         """The stamp of the last reading [s]; -inf before there is one, so that it counts as stale."""

@@ -44,7 +44,8 @@ class Gripped(Bench):
         here = gate.setpoint if gate._motion is not None else None
         position = MIDDLE if here is None else here.position
         before = gate.opening
-        if self.servo.offer(Target(self.time, position, DOWN, opening, source), self.time) and opening is not None:
+        heard = self.servo.offer(Target(self.time, position, DOWN, opening, source), self.time)
+        if heard and opening is not None:
             self.asked.append((before, min(max(opening, 0.0), 1.0)))
         self.sleep_until(self.time + self.period)
 
@@ -53,23 +54,32 @@ class Gripped(Bench):
 
     def arm(self, source):
         try:
-            self.servo.arm(source, self.state(), self.time)
+            self.servo.arm(source, self.state(), self.now(), self.steady())
         except RobotRLError:
-            return  # it still moves
+            return  # it still moves, or somebody else holds it
         self.sleep_until(self.time + self.period)
+
+    def stopped_and_reset(self):
+        self.servo.stop("a person said stop")
+        self.rest()
+        self.reset()
+
+    def let_go(self):
+        for source in (*SOURCES, HOMING):
+            self.servo.release(source)
 
     def slow_down(self):
         """As the arm node does when its `speed_scale` is changed."""
         if self.servo.gate.rests:
             old = self.servo.gate
             gate = Gate(old.limits, ROBOT.arm_limits, self.period, opening=old.opening)
-            self.servo = Servo(gate, 1.0 / ROBOT.rate, SOURCES, np.array(ROBOT.home))
+            self.servo = Servo(gate, 1.0 / ROBOT.rate, SOURCES, np.array(ROBOT.home), self.servo.authority)
 
 
 EVENTS = st.one_of(
     st.tuples(st.just("arm"), st.sampled_from([*SOURCES, HOMING])),
     st.tuples(st.just("ask"), st.one_of(st.none(), st.floats(-0.5, 1.5)), st.sampled_from(SOURCES)),
-    st.tuples(st.sampled_from(["stop", "rest", "slow_down"])),
+    st.tuples(st.sampled_from(["stop", "stopped_and_reset", "let_go", "rest", "slow_down"])),
 )
 
 
@@ -100,8 +110,7 @@ def test_fault_f42_what_is_held_stays_held(then):
     if then == "teleop":
         bench.ask(None, "teleop")
     else:
-        bench.servo.stop("a person said stop")
-        bench.rest()
+        bench.stopped_and_reset()
         if then == "slow_down":
             bench.slow_down()
         if then != "stop":
@@ -114,8 +123,7 @@ def test_at_the_very_first_nothing_is_sent_to_the_fingers_until_somebody_asks():
     bench = Gripped()
     bench.arm(HOMING)
     bench.rest()
-    bench.servo.stop("a person said stop")
-    bench.rest()
+    bench.stopped_and_reset()
     bench.arm("policy")
     for _ in range(5):
         bench.ask(None)
@@ -138,7 +146,7 @@ def holding(robot=ROBOT, opening=None):
     if opening is not None:
         bench.arm("policy")
         bench.ask(opening)
-        bench.servo.stop("the episode before is over")
+        bench.hold()
         bench.rest()
     return bench, bench.env()
 
@@ -171,7 +179,7 @@ def test_an_episode_asks_for_the_start_that_the_file_says_and_homing_does_not(st
     bench.arm(HOMING)
     bench.rest()
     assert set(bench.told) == {0.2}
-    bench.servo.stop("there")
+    bench.let_go()
     bench.rest()
     env.reset(0)
     for _ in range(3):

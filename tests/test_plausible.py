@@ -47,7 +47,9 @@ def scaled(value: Any, factor: float) -> Any:
 
 def complete(data: dict[str, Any]) -> dict[str, Any]:
     """With every limit and rate that the file leaves to its default."""
-    unused = {"joint_margin", "joint_speed"} | (set() if data.get("wrench") else {"force", "torque"})
+    unused = {"joint_margin", "joint_speed", "joint_acceleration"} | (
+        set() if data.get("wrench") else {"force", "torque"}
+    )
     limits = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(DEFAULTS).items() if k not in unused}
     return {"rate": 20, "servo_rate": 100, **data, "limits": {**limits, **data["limits"]}}
 

@@ -38,6 +38,27 @@ def set_scale(rig, value):
     assert future.result().results[0].successful
 
 
+def go_home(rig):
+    """As its owner: the arm moves while the heart beats."""
+    rig.until(lambda: rig.status and rig.value("sees the arm") == "True", 15, "the node sees the arm")
+    lease = rig.until(lambda: (answer := rig.call("homing/arm")).success and answer.message, 5, "armed").partition(";")[
+        0
+    ]
+
+    def is_there():
+        rig.beat(int(lease))
+        return rig.value("at home") == "True"
+
+    rig.until(is_there, 10, "at home")
+
+
+def stop_and_reset(rig):
+    """A person's stop, and the same person's reset."""
+    rig.call("stop")
+    rig.until(lambda: rig.value("rests") == "True", 5, "at rest")
+    rig.reset()
+
+
 def test_fault_f42_no_stop_and_no_way_home_opens_what_holds_a_part(node, file, arm_node):
     from sensor_msgs.msg import JointState
     from std_msgs.msg import Float64MultiArray
@@ -48,10 +69,8 @@ def test_fault_f42_no_stop_and_no_way_home_opens_what_holds_a_part(node, file, a
     node.create_subscription(Float64MultiArray, rig.robot.gripper.topic, lambda m: told.append(m.data[0]), 10)
     hand = node.create_publisher(JointState, "policy/target_gripper", 1)
     rig.until(lambda: rig.value("fingers") == "", 5, "somebody is there")
-    rig.arm("homing")  # the first arming of the node's life
-    rig.until(lambda: rig.value("at home") == "True", 10, "at home")
-    rig.call("stop")
-    rig.until(lambda: rig.value("rests") == "True", 5, "at rest")
+    go_home(rig)  # the first arming of the node's life
+    stop_and_reset(rig)
     assert not told and rig.value("opening") == "", "nobody asked anything of them"
     rig.arm()
     rig.wish(MIDDLE)
@@ -59,14 +78,13 @@ def test_fault_f42_no_stop_and_no_way_home_opens_what_holds_a_part(node, file, a
     rig.stroll(0.4)
     assert told[-1] == 0.0
     for source in ("policy", "homing", "teleop"):
-        rig.call("stop")
-        rig.until(lambda: rig.value("rests") == "True", 5, "at rest")
+        stop_and_reset(rig)
         if source == "policy":
             set_scale(rig, 0.5)
-        rig.arm(source)
         if source == "homing":
-            rig.until(lambda: rig.value("at home") == "True", 10, "at home")
+            go_home(rig)
         else:
+            rig.arm(source)
             rig.stroll(0.3, source=source)
     assert set(told) == {0.0} and rig.value("opening") == "0.0"
     rig.close()
