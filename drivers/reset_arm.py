@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from drivers.node_process import end_ros, split_ros_arguments, start_ros
+from drivers.node_process import end_ros, make_node, split_ros_arguments, start_ros
 from robot_rl.types import RobotRLError
 
 if TYPE_CHECKING:
@@ -35,9 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     try:
         asked = start_ros(ros)
-        import rclpy
-
-        node = rclpy.create_node("reset_arm")
+        node = make_node("reset_arm")
         try:
             return _reset(node, asked)
         finally:
