@@ -40,6 +40,10 @@ def without_effect(robot: RobotFile, data: dict[str, Any]) -> Iterator[str]:
         for name in ("joint_speed", "joint_acceleration", "joint_margin"):
             if name in limits:
                 yield f"limits.{name} has no effect without gated `kinematics`: give these, or leave it out"
+    else:
+        for name in ("jerk", "turn_jerk"):
+            if limits.get(name):
+                yield f"limits.{name} has no effect with gated `kinematics`, where joints are limited: leave it out"
     if not robot.wrench:
         for name in ("force", "torque"):
             if name in limits:
