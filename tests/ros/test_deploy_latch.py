@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -15,8 +16,11 @@ from drivers.robot_file import load
 from policies import checkpoint
 from policies.flow import FlowConfig
 from policies.mlp import MlpConfig
+from robot_rl.episodes import EpisodeStore
+from robot_rl.types import Episode
 from tests.ros.rig import DOWN, HOLD, MIDDLE, Rig, robot_yaml
 from tests.ros.test_latch import way
+from tests.terminal import Typed
 
 pytestmark = pytest.mark.timeout(180)
 CLI = ("-m", "robot_rl.cli")
@@ -91,7 +95,7 @@ def test_fault_f31_deploy_waits_beside_a_stopped_arm_and_goes_on_after_a_persons
     assert process.wait(10) == 0 and time.monotonic() - since < 3
 
 
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT, signal.SIGSTOP])
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
 def test_fault_f32_deploy_ended_on_the_way_home_the_arm_has_braked(rig, deploy, sign):
     process = deploy()
     rig.until(lambda: way(rig) > 0.05, 30, "on the way home")
@@ -150,3 +154,57 @@ def test_fault_f39_every_transition_of_a_playing_policy_lets_go_at_once(rig, dep
     assert rig.value("needs reset") == "False" and "let go" in rig.stopped and rig.value("lease") == lease
     if transition == "ACTIVE_SHUTDOWN":
         assert process.wait(10) == 0
+
+
+@pytest.fixture
+def demos(file, tmp_path):
+    """One that ends in success."""
+    spec, T = load(file).spec(), 20
+    last = (np.arange(T) == T - 1).astype(np.float32)
+    random = np.random.default_rng(0)
+    with EpisodeStore.create(tmp_path / "demos", spec) as store:
+        store.append(
+            Episode(
+                obs={"state": random.uniform(0, 0.4, (T + 1, 3)).astype(np.float32), "stamp/state": np.arange(T + 1.0)},
+                action=random.uniform(-0.2, 0.2, (T, len(spec.action))).astype(np.float32), reward=last, score=last,
+                intervened=np.zeros(T, bool), terminated=True, truncated=False, extras={}, meta={},
+            )
+        )  # fmt: skip
+    return tmp_path / "demos"
+
+
+def test_fault_f31_refine_waits_beside_a_stopped_arm_too_and_ends_at_once_when_asked(
+    rig, spawn, file, policy, demos, tmp_path
+):
+    rig.call("stop")
+    lease = rig.value("lease")
+    refine = spawn(
+        *CLI, "refine", "--out", tmp_path / "run", "--robot", file, "--policy", policy, "--demos", demos,
+        *("--role", "actor", "--steps", 50, "--base-steps", 20, "agent:residual", "--agent.execute", 4),
+    )  # fmt: skip
+    rig.until(lambda: said(refine, "somebody called stop; only a person.*Waiting for that"), 60, "it says so")
+    time.sleep(WAITS)
+    assert rig.value("lease") == lease and not rig.setpoints and refine.poll() is None
+    since = time.monotonic()
+    refine.send_signal(signal.SIGINT)
+    assert refine.wait(10) == 0 and time.monotonic() - since < 6, refine.log.read_text()
+    assert said(refine, "ended while it waited") and not said(refine, "Traceback")
+
+
+def test_fault_f31_collect_tells_the_person_at_the_device_and_begins_after_the_reset(rig, file, tmp_path):
+    rig.position = HOME.copy()
+    rig.call("stop")
+    lease = rig.value("lease")
+    rig.node.destroy_publisher(rig.wishes.pop("teleop"))
+    with closing(Typed("collect", "--out", tmp_path / "mine", "--robot", file, "--device", "twist:stick")) as typed:
+        at = typed.until("WAITING: 0 of", 60)
+        typed.press("\n")
+        at = typed.until("somebody called stop; only a person.*reset_arm", 20, at)
+        time.sleep(1.0)
+        assert rig.value("lease") == lease and not rig.setpoints
+        rig.reset()
+        typed.press("\n")
+        typed.until("move to begin", 20, at)
+        assert rig.value("holder") == "teleop"
+        typed.press("q")
+        assert typed.wait(20) == 0, typed.shown
