@@ -55,7 +55,7 @@ class RosArm:
         self._status_at, self._started = -np.inf, ""  # when by the steady clock; and the node's own first lease
         self._lease, self._homing = "", ""  # that are ours; "": none is
         self._letting_go = Lock()  # from the thread that plays, or from a transition's
-        self._dismissed = ""  # somebody else let go of it for us
+        self._dismissed = ""  # somebody else let go of it for us, or took it
         self._beaten = -np.inf
         self._pose = node.create_publisher(PoseStamped, f"{source}/target_pose", 1)
         self._gripper = node.create_publisher(JointState, f"{source}/target_gripper", 1)
@@ -128,10 +128,8 @@ class RosArm:
         Nothing moves meanwhile, and nobody has a lease.
         """
         self._await(lambda: True, START, "see the arm", latched_too=True)
-        if dismissed := self._dismissed:
-            self._dismissed = ""
-            raise RobotRLError(f"somebody else let go of the arm: {dismissed}; start again where it may move")
         if not self.latched:
+            self._require_not_dismissed()
             return
         words = f"the arm is stopped: {self.latched}; {REMEDY} ({self._node.resolve_service_name('reset')})"
         if not waits:
@@ -142,6 +140,7 @@ class RosArm:
         except KeyboardInterrupt:
             print("ended while it waited for a person", flush=True)
             raise SystemExit(0) from None
+        self._dismissed = ""  # that person knows
         print("the arm was reset; going on", flush=True)
 
     def await_status(self, wanted: Callable[[], bool], patience: float, what: str) -> None:
@@ -163,10 +162,17 @@ class RosArm:
                 if self._homing and self._homing != self.status["lease"]:
                     raise RobotRLError(f"somebody else took command of the arm: '{self.status['holder']}'")
             if time.monotonic() > begin + patience:
-                words = f"{self.stopped}; {self.listener.problem}".strip("; ")
-                raise RobotRLError(f"the arm's node did not {what} within {patience:.0f} s: {words or self.status}")
+                why = self.stopped or f"'{self.status['holder']}' commands it"
+                words = f"{why}; {self.listener.problem}".strip("; ")
+                raise RobotRLError(f"the arm's node did not {what} within {patience:.0f} s: {words}")
             self._beat()
             time.sleep(LOOK)
+
+    def _require_not_dismissed(self) -> None:
+        """Raise, once, where somebody else took the arm from us, or let go of it for us: going on is not up to us."""
+        if dismissed := self._dismissed:
+            self._dismissed = ""
+            raise RobotRLError(f"{dismissed}; start this again where the arm may move")
 
     def _require_the_same_node(self) -> None:
         """Raise, once, where the arm's node was started anew: it does not know why the arm was stopped."""
@@ -202,9 +208,11 @@ class RosArm:
         status, stopped = {v.key: v.value for v in message.values}, message.message
         ours = self._lease
         if ours and ours == status["lease"] and stopped and status.get("needs reset") == "False":
-            self._dismissed = stopped
+            self._dismissed = f"somebody else let go of the arm: {stopped}"
+        if ours and int(status["lease"]) > int(ours):  # a lower one is of a status from before
+            self._dismissed = f"somebody else took command of it: '{status['holder']}'"
         if not stopped and ours not in ("", status["lease"]):
-            stopped = f"somebody else took command of it: '{status['holder']}'"
+            stopped = self._dismissed or "its node has not told of our lease yet"
         self._stopped, self.status, self._status_at = stopped, status, time.monotonic()
 
 

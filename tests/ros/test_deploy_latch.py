@@ -125,6 +125,7 @@ def test_fault_f44_one_that_hung_does_not_drive_under_the_lease_of_whoever_was_a
     rig.until(lambda: said(process, "episode 1: aborted after"), 5, "it sees that its lease is over")
     time.sleep(0.5)
     assert way(rig, begun) < 1e-3 and rig.value("lease") == lease
+    assert process.wait(10) == 2 and said(process, "somebody else took command of it: 'policy'; start this again")
 
 
 @pytest.mark.parametrize("transition", ["DEACTIVATE", "ACTIVE_SHUTDOWN"])
@@ -204,7 +205,13 @@ def test_fault_f31_collect_tells_the_person_at_the_device_and_begins_after_the_r
         assert rig.value("lease") == lease and not rig.setpoints
         rig.reset()
         typed.press("\n")
-        typed.until("move to begin", 20, at)
+        at = typed.until("move to begin", 20, at)
         assert rig.value("holder") == "teleop"
+        rig.call("teleop/release")  # somebody else, for it
+        at = typed.until("WAITING: 0 of.*let go of it", 20, at)
+        typed.press("\n")
+        at = typed.until("somebody else let go of the arm", 20, at)
+        typed.press("\n")
+        typed.until("move to begin", 20, at)
         typed.press("q")
         assert typed.wait(20) == 0, typed.shown
