@@ -23,7 +23,7 @@ from drivers.messages import frame_of, pose_of, stamp_of
 from drivers.observer import Named, Observer, Ticker
 from drivers.robot_file import RobotFile
 from drivers.sync import Stream
-from drivers.take import Lease, Take, marked
+from drivers.take import Lease, Take, lease_in, marked
 from robot_rl.types import Episode, RobotRLError, Target
 
 POSE, JOINTS, WRENCH = "geometry_msgs/msg/PoseStamped", "sensor_msgs/msg/JointState", "geometry_msgs/msg/WrenchStamped"
@@ -229,7 +229,7 @@ class Player:
 
     def _take_status(self, message: Any) -> None:
         said = {v.key: v.value for v in message.values}
-        self.lease = self.lease.then(message.message, said["holder"], said["lease"], self._time)
+        self.lease = self.lease.then(message.message, said["holder"], lease_in(said), self._time)
 
     def _take_success(self, message: Any) -> None:
         self.success = message.data

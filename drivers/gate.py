@@ -7,8 +7,8 @@ gripper. The measured wrench and the age of the arm's state come before all comm
 
 Small excess is clipped and said; what is far out is rejected, and the arm brakes. After repeated rejects, too strong a
 force or a stale arm the gate stops for good: it brakes, goes to where the arm was measured then if that can be
-believed, and holds it there until a person arms it again. A software stop is no safety function (ISO 13850): keep the
-arm's own within reach.
+believed, and holds it there. Such a stop is latched (authority.py): nobody may arm it before a person has reset it. A
+software stop is no safety function (ISO 13850): keep the arm's own within reach.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Literal
 
 import numpy as np
 
+from drivers.authority import Authority
 from drivers.braking import EXACT, Motion, Mover
 from drivers.following import Following
 from drivers.joint_braking import JointMotion, JointMover, Kinematics
@@ -119,24 +120,40 @@ class Gate:
     def __init__(self, limits: GateLimits, arm: ArmLimits, period: float, kinematics: Kinematics | None = None) -> None:
         if not (math.isfinite(period) and period > 0):
             raise RobotRLError(f"the gate's period is {period} s: it must be above 0")
-        c = self.limits = limits
         self.period, self._pause = period, max(PAUSE[0] * period, PAUSE[1])
-        tool = Mover(
-            (np.array(c.box_low), np.array(c.box_high)), np.array(c.axis), c.tilt, (c.speed, c.turn_speed),
-            (c.acceleration, c.turn_acceleration), period,
-        )  # fmt: skip
-        self._n = len(arm.low)
-        self._mover: Mover | JointMover = tool
-        if kinematics is not None:
-            ranges = np.array(arm.low) + c.joint_margin, np.array(arm.high) - c.joint_margin
-            self._mover = JointMover(
-                tool, kinematics, ranges, np.array(arm.speed) * c.joint_speed, c.joint_acceleration
-            )
-        self.stopped = "it was never armed"  # why; "": it is not
-        self.holder = ""  # the source that may command
+        self._arm, self._n, self._kinematics = arm, len(arm.low), kinematics
+        self.limits, self._mover = limits, self._mover_for(limits)
+        self.authority = Authority()  # who may command; a servo puts its own here
         self.counts: Counter[Verdict] = Counter()
         self._motion: Motion | None = None  # of the setpoint
         self._moved_at = -math.inf  # when, by the steady clock [s]
+
+    def _mover_for(self, c: GateLimits) -> Mover | JointMover:
+        tool = Mover(
+            (np.array(c.box_low), np.array(c.box_high)), np.array(c.axis), c.tilt, (c.speed, c.turn_speed),
+            (c.acceleration, c.turn_acceleration), self.period,
+        )  # fmt: skip
+        if self._kinematics is None:
+            return tool
+        ranges = np.array(self._arm.low) + c.joint_margin, np.array(self._arm.high) - c.joint_margin
+        speed = np.array(self._arm.speed) * c.joint_speed
+        return JointMover(tool, self._kinematics, ranges, speed, c.joint_acceleration)
+
+    def limit(self, limits: GateLimits) -> None:
+        """From now on under other limits of speed, from the same setpoint; raises where it does not rest."""
+        if not self.stopped or not self.rests:
+            raise RobotRLError("the limits cannot change while the arm is armed or brakes; call `stop` first")
+        self.limits, self._mover = limits, self._mover_for(limits)
+
+    @property
+    def stopped(self) -> str:
+        """Why it obeys nobody; "": it obeys its holder."""
+        return self.authority.reason
+
+    @property
+    def holder(self) -> str:
+        """The source that may command, or was the last that might; "" before there was one."""
+        return self.authority.holder
 
     @property
     def setpoint(self) -> Target:
@@ -161,8 +178,13 @@ class Gate:
         return away < 1e-6 and turned < 1e-6
 
     def arm(self, state: ArmState, source: str, steady: float) -> None:
-        """Let `source` command from the measured pose on; raises where that is no pose to begin from."""
-        if wrong := self._wrong_with(state) or self._outside(state):
+        """Let `source` command from the measured pose on; raises where it may not, or where that is no place to begin.
+
+        Where it was stopped for good, a person has to `reset` it first.
+        """
+        if wrong := self.authority.refuses(source):
+            raise RobotRLError(wrong)
+        if wrong := self.unfit(state):
             raise RobotRLError(f"the arm cannot be armed: {wrong}")
         self._motion, self._following = self._begin(state, steady), Following(self.limits.lead, self.limits.lead_turn)
         self._gripper = min(max(float(state.gripper), 0.0), 1.0)
@@ -171,8 +193,7 @@ class Gate:
         self._stamp = state.stamp  # of the observation that the setpoint comes from
         self._held: tuple[np.ndarray, np.ndarray] | None = None  # the pose that is held once stopped
         self._recent: deque[tuple[float, bool]] = deque()  # when, rejected
-        self.stopped = ""
-        self.lease(source)
+        self.lease(source, steady)
 
     def _begin(self, state: ArmState, steady: float) -> Motion:
         """Where the setpoint begins: where it was sent last, which its controller may still hold, for ever.
@@ -189,15 +210,33 @@ class Gate:
                 return last.at_rest()
         return self._mover.begin(np.array(state.position, float), unit_quat(state.turn), joints)
 
-    def lease(self, source: str) -> None:
-        """From now on `source` commands, and nobody else; its first target must lie near the measured pose."""
-        self.holder, self._in_a_row = source, 0
+    def unfit(self, state: ArmState) -> str:
+        """Why the arm, as it is measured, may not be armed; "": it may."""
+        return self._wrong_with(state) or self._outside(state)
+
+    @property
+    def waits(self) -> str:
+        """What the setpoint waits for, before it can go where it was asked to; "": for nothing."""
+        return self._waits
+
+    def lease(self, source: str, steady: float) -> None:
+        """From now on `source` commands, and nobody else; raises where it may not."""
+        self.authority.arm(source, steady)
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """The next target is the first of its source: it must lie near the measured pose."""
+        self._in_a_row = 0
         self._asked: Target | None = None  # the last target that was not rejected
         self._asked_at = -math.inf  # when, by the steady clock [s]
 
     def stop(self, reason: str) -> None:
-        """For good: brake and hold, until `arm`. The first reason stays."""
-        self.stopped = self.stopped or reason or "for no reason that was given"
+        """For good: brake and hold, until a person has reset it, and it is armed anew. The first reason stays."""
+        self.authority.stop(reason)
+
+    def reset(self) -> bool:
+        """A person says that it may be armed again; whether it was stopped for good. Nothing moves."""
+        return self.authority.reset()
 
     def check(self, target: Target, state: ArmState, now: float, steady: float) -> Ruling:
         """The setpoint that is sent for `target`, one period after the last one.

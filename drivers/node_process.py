@@ -16,7 +16,7 @@ from robot_rl.types import RobotRLError
 if TYPE_CHECKING:
     from rclpy.node import Node
 
-LOOK = 0.1  # how often a signal is looked for [s]
+LOOK = 0.05  # how often a signal is looked for [s]: an arm on its way home shall have braked within 0.2 s of it
 PATIENCE = 5.0  # with DDS, when a process ends [s]
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS")
 PROFILE = """<?xml version="1.0" encoding="UTF-8"?>

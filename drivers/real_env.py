@@ -41,6 +41,9 @@ class Arm(Protocol):
     def hold(self) -> None:
         """Stay; and obey nobody until the next episode is prepared."""
 
+    def stop(self, reason: str) -> None:
+        """The same for a fault: nobody may prepare another one before a person has reset the arm."""
+
 
 class RealEnv:
     """Implements `Env`; see the module's docstring.
@@ -83,6 +86,13 @@ class RealEnv:
         """Prepare, and see where the arm is; raises where a stream stays silent or the arm may not begin there."""
         self._arm.hold()
         self._prepare(seed)
+        try:
+            return self._begin()
+        except RobotRLError:
+            self._arm.hold()
+            raise
+
+    def _begin(self) -> Obs:
         self._clock_stepped()
         self._observer.await_readings(self._clock)
         self.gate = self._new_gate()
@@ -94,7 +104,17 @@ class RealEnv:
         return self._last
 
     def step(self, action: np.ndarray) -> Step:
-        """Ask for `action` (A,) in [-1, 1], or for what the person wants, for one period."""
+        """Ask for `action` (A,) in [-1, 1], or for what the person wants, for one period.
+
+        An episode that ends by a fault, and anything that is raised, stops the arm for good: a person has to reset it.
+        """
+        try:
+            return self._step(action)
+        except RobotRLError as error:
+            self._arm.stop(str(error))
+            raise
+
+    def _step(self, action: np.ndarray) -> Step:
         wanted = self._wanted()
         asked = control.checked(action if wanted is None else wanted, len(self.spec.action))
         executed = self._pass(self._still() if self.aborted else asked)
@@ -102,14 +122,14 @@ class RealEnv:
         solved = not self.aborted and self._judge()
         over = solved or bool(self.aborted) or self._steps >= self.spec.max_steps
         if over:
-            self._arm.hold()  # who learns between episodes says nothing for long
+            self._leave()  # who learns between episodes says nothing for long
         return Step(self._last, executed, float(solved), solved, over and not solved, wanted is not None, float(solved))
 
     def stay(self) -> Obs:
         """Hold the arm for one period, which counts as no step; what is seen then."""
         self._pass(self._still())
         if self.aborted:
-            self._arm.hold()
+            self._leave()
         return self._last
 
     def end(self) -> None:
@@ -150,9 +170,20 @@ class RealEnv:
             raise RobotRLError("this robot has no camera to look through")
         return visible(next(iter(self._observer.cameras.values())).last)
 
+    def fail(self, reason: str) -> None:
+        """Whoever plays cannot go on: where the arm is in its hands it is stopped for good."""
+        self._arm.stop(reason)
+
     def close(self) -> None:
         """Hold the arm."""
         self._arm.hold()
+
+    def _leave(self) -> None:
+        """Hold the arm; where a fault ended the episode, and not somebody's word, until a person has reset it."""
+        if self.aborted and self.aborted != self._interrupted:
+            self._arm.stop(self.aborted)
+        else:
+            self._arm.hold()
 
     def _new_gate(self) -> Gate:
         return Gate(self.robot.limits, self.robot.arm_limits, 1.0 / self.robot.rate)

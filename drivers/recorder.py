@@ -32,7 +32,7 @@ from drivers.observer import Clock, Observer, Ticker
 from drivers.robot_file import RobotFile
 from drivers.ros_robot import RosClock, RosStreams, spin_in_thread
 from drivers.sync import Stream
-from drivers.take import Lease, Mark, Take, marked
+from drivers.take import Lease, Mark, Take, lease_in, marked
 from robot_rl.episodes import GIB, EpisodeStore
 from robot_rl.types import Episode, Obs, RobotRLError, Target
 
@@ -301,7 +301,7 @@ class RecorderNode:
 
     def _take_status(self, message: Any) -> None:
         said = {v.key: v.value for v in message.values}
-        lease = self.recorder.lease.then(message.message, said["holder"], said["lease"], time.monotonic())
+        lease = self.recorder.lease.then(message.message, said["holder"], lease_in(said), time.monotonic())
         self.recorder.lease = lease
 
     def _answer(self, mark: Mark, _request: Any, response: Any) -> Any:

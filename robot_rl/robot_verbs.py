@@ -118,7 +118,7 @@ def demonstrate(out: Path, world: WorldConfig, robot: Path | None, device: str, 
         else:
             file = replace(robot_file.load(robot), max_steps=limit)
             asked = start_ros()
-            env = stack.enter_context(ros_robot.driven(file, "teleop"))
+            env = stack.enter_context(ros_robot.driven(file, "teleop", asked))
         store = stack.enter_context(EpisodeStore.create(out, env.spec))
         controls = stack.enter_context(closing(open_controls(device, env.spec, file)))
         person = Person(controls.device, env.spec, None if file is None else file.limits)

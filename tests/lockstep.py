@@ -52,6 +52,7 @@ class Bench:
         self.readings: Stream[ArmState] = Stream("arm", 400, robot.arm_latency)
         self.tracker: Stream[dict[str, float]] = Stream("tracker", 400)
         self.silent: set[str] = set()  # streams that say nothing
+        self.beats = True  # the heart of homing's owner
         gate = Gate(robot.limits, robot.arm_limits, self.period)
         self.servo = Servo(gate, 1.0 / robot.rate, ("teleop", "policy"), np.array(robot.home))
         self.rulings = []
@@ -77,6 +78,8 @@ class Bench:
                 self.servo.stop(f"the clock stepped by {step:+.2f} s")
                 self.readings.clear()
                 self.measure()
+            if self.beats:
+                self.servo.beat(self.servo.leases, self.time)
             ruling = self.servo.tick(self.state(), self.now(), self.steady())
             if ruling is not None and ruling.sent is not None:
                 self.rulings.append(ruling)
@@ -97,10 +100,17 @@ class Bench:
             self.tracker.add(self.now(), {"cube_x": 0.001 * self.time})
 
     def command(self, target) -> None:
-        self.servo.offer(target)
+        self.servo.offer(target, self.time)
 
     def hold(self) -> None:
-        self.servo.stop("held")
+        self.servo.release(self.source)
+
+    def stop(self, reason) -> None:
+        self.servo.stop(reason)
+
+    def reset(self) -> None:
+        """As the person."""
+        self.servo.gate.reset()
 
     def prepare(self, seed: int | None) -> None:
         self.sleep_until(self.time + 1.0)

@@ -125,6 +125,7 @@ def test_whatever_goes_in_what_comes_out_keeps_every_limit():
             watch.see(ruling.sent)
         if gate.stopped and gate._held is not None and gate._motion.rests and rng.random() < 0.1:
             watch.judge()
+            assert gate.reset()
             gate.arm(measured(watch.position, watch.turns[-1], now), "policy", now)
             watch = Watch(gate)
     watch.judge()
@@ -185,7 +186,7 @@ def test_nothing_moves_before_it_is_armed_and_only_its_holder_commands():
     gate.arm(measured(), "teleop", 0.0)
     ruling = gate.check(wanted(), measured(), 0.0, 0.0)
     assert ruling.sent is None and "'teleop' commands the arm, not 'policy'" in ruling.reason
-    gate.lease("policy")
+    gate.lease("policy", 0.0)
     assert gate.check(wanted(), measured(), 0.0, 0.0).verdict == "sent"
     assert not gate.stopped
 
@@ -272,13 +273,16 @@ def test_the_same_rotation_by_the_other_quaternion_is_no_motion():
     assert gate._motion.rests
 
 
-def test_three_wrong_commands_in_a_row_stop_it_for_good_and_arming_mends_it():
+def test_three_wrong_commands_in_a_row_stop_it_for_good_and_a_reset_mends_it():
     gate = armed()
     bad = wanted((math.nan, 0, 0))
     verdicts = [gate.check(command, measured(), 0.0, 0.0).verdict for command in (bad, wanted(), bad, bad, bad)]
     assert verdicts == ["rejected", "sent", "rejected", "rejected", "stopped"]
     ruling = gate.check(wanted(), measured(), 0.0, 0.0)
     assert ruling.verdict == "stopped" and "3 commands in a row" in ruling.reason and "position" in ruling.reason
+    with pytest.raises(RobotRLError, match="only a person"):
+        gate.arm(measured(), "policy", 0.0)
+    assert gate.reset() and gate.stopped and not gate.reset()
     gate.arm(measured(), "policy", 0.0)
     assert gate.check(wanted(), measured(), 0.0, 0.0).verdict == "sent"
 
@@ -393,7 +397,7 @@ def test_an_arm_that_hangs_below_its_setpoint_can_be_handed_over():
     gate = armed()
     now, sent = run(gate, [0.0, 0.0, 0.001], 10)
     now, low = now + 1.0, sent.position - [0.0, 0.0, 0.015]
-    gate.lease("teleop")
+    gate.lease("teleop", 0.0)
     ruling = gate.check(wanted(low, stamp=now, source="teleop"), measured(low, stamp=now), now, now)
     assert ruling.verdict == "clipped" and ruling.sent is not None
 
