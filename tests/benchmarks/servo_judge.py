@@ -14,12 +14,12 @@ what was done to it. It counts what breaks a law, by the law's name:
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 SLACK = 1e-6  # [m], [rad] and their like a second
 ALONE = 3  # periods without a twist, after which the one before must have been zero
@@ -58,8 +58,9 @@ class Judge:
     setpoints: int = 0
     cuts: int = 0
     """twists that were zero at once"""
-    _last: tuple[np.ndarray, Rotation] | None = None
-    _rates: tuple[np.ndarray, np.ndarray] = (np.zeros(3), np.zeros(3))
+    _last: tuple[np.ndarray, np.ndarray] | None = None
+    _rates: tuple[np.ndarray, np.ndarray] | None = None
+    """of the last period; None: of one that was not seen"""
     _joints: np.ndarray | None = None
     _steps: np.ndarray | None = None
     _twist: tuple[np.ndarray, np.ndarray] = (np.zeros(3), np.zeros(3))
@@ -81,7 +82,11 @@ class Judge:
 
     def _see_setpoint(self, now: Seen) -> None:
         if now.setpoint is None:
-            if not self._silent and np.linalg.norm(self._rates[0]) > self.limits.acceleration * self.period + SLACK:
+            if (
+                not self._silent
+                and self._rates
+                and _size(self._rates[0]) > self.limits.acceleration * self.period + SLACK
+            ):
                 self.found["ends while it moves"] += 1
             self._rates = np.zeros(3), np.zeros(3)
             return
@@ -90,40 +95,45 @@ class Judge:
         if not (np.isfinite(position).all() and np.isfinite(quaternion).all()):
             self.found["not finite"] += 1
             return
-        c, turn = self.limits, Rotation.from_quat(quaternion)
+        c, turn = self.limits, quaternion
+        x, y, z, w = turn
+        axis = np.array([2 * (x * z + y * w), 2 * (y * z - x * w), 1 - 2 * (x * x + y * y)])
         if (position < np.array(c.box_low) - 1e-9).any() or (position > np.array(c.box_high) + 1e-9).any():
             self.found["outside the box"] += 1
-        if np.arccos(np.clip(turn.apply([0, 0, 1]) @ np.array(c.axis), -1, 1)) > c.tilt + SLACK:
+        if math.acos(min(max(float(axis @ np.array(c.axis)), -1.0), 1.0)) > c.tilt + SLACK:
             self.found["beyond the cone"] += 1
         if self._last is not None and self._begins_anew(position, turn, now):
-            self._last, self._rates, self._joints = None, (np.zeros(3), np.zeros(3)), None
+            self._last, self._rates, self._joints, self._steps = None, None, None, None
         if self._last is not None:
             self._see_rates(position, turn, now.scale)
+        else:
+            self._rates = None
         self._last = position, turn
 
-    def _begins_anew(self, position: np.ndarray, turn: Rotation, now: Seen) -> bool:
+    def _begins_anew(self, position: np.ndarray, turn: np.ndarray, now: Seen) -> bool:
         """Whether the setpoint begins at the measured pose, as it may where its controller cannot hold the last."""
         assert self._last is not None
         if not self._silent or now.measured is None:
             return False
         c, (there, facing, joints) = self.limits, now.measured
-        away = np.linalg.norm(there - self._last[0])
-        turned = (Rotation.from_quat(facing) * self._last[1].inv()).magnitude()
+        away = _size(there - self._last[0])
+        turned = _size(_turned(facing, self._last[1]))
         bent = 0.0 if self._joints is None else np.abs(joints - self._joints).max()
-        near = np.linalg.norm(position - there) < 2 * c.acceleration * self.period**2 + SLACK
+        near = _size(position - there) < 2 * c.acceleration * self.period**2 + SLACK
         return bool(near and (away > c.lead - SLACK or turned > c.lead_turn - SLACK or bent > 0.3 - SLACK))
 
-    def _see_rates(self, position: np.ndarray, turn: Rotation, scale: float) -> None:
+    def _see_rates(self, position: np.ndarray, turn: np.ndarray, scale: float) -> None:
         assert self._last is not None
         c, T = self.limits, self.period
-        rates = (position - self._last[0]) / T, (turn * self._last[1].inv()).as_rotvec() / T
+        rates = (position - self._last[0]) / T, _turned(turn, self._last[1]) / T
+        last = self._rates or rates
         for name, rate, before, fastest, hardest in (
-            ("", rates[0], self._rates[0], c.speed, c.acceleration),
-            ("turn ", rates[1], self._rates[1], c.turn_speed, c.turn_acceleration),
+            ("", rates[0], last[0], c.speed, c.acceleration),
+            ("turn ", rates[1], last[1], c.turn_speed, c.turn_acceleration),
         ):
-            if np.linalg.norm(rate) > scale * fastest + SLACK:
+            if _size(rate) > scale * fastest + SLACK:
                 self.found[f"{name}speed"] += 1
-            if np.linalg.norm(rate - before) > hardest * T + 3 * SLACK:
+            if _size(rate - before) > hardest * T + 3 * SLACK:
                 self.found[f"{name}acceleration"] += 1
         self._rates = rates
 
@@ -140,15 +150,13 @@ class Judge:
                 self.found["joint range"] += 1
         if (np.abs(step) > c.joint_speed * self.fastest * T + SLACK).any():
             self.found["joint speed"] += 1
-        last = (
-            self._steps if self._steps is not None and not self._silent and before is not None else np.zeros_like(step)
-        )
+        last = step if self._steps is None else np.zeros_like(step) if self._silent else self._steps
         if (np.abs(step - last) > c.joint_acceleration * T**2 + SLACK).any():
             self.found["joint acceleration"] += 1
-        self._joints, self._steps = joints, step
+        self._joints, self._steps = joints, None if before is None else step
         if self.tool is not None and now.setpoint is not None:
             position, turn = self.tool(joints)
-            apart = (Rotation.from_quat(now.setpoint[1]) * turn.inv()).magnitude()
+            apart = _size(_turned(now.setpoint[1], turn.as_quat()))
             if np.abs(position - now.setpoint[0]).max() > 1e-6 or apart > 1e-6:
                 self.found["setpoint is not where the joints are"] += 1
 
@@ -171,9 +179,9 @@ class Judge:
             ("twist speed", now.twist[0], self._twist[0], c.speed, c.acceleration),
             ("twist turn speed", now.twist[1], self._twist[1], c.turn_speed, c.turn_acceleration),
         ):
-            if np.linalg.norm(rate) > now.scale * fastest + SLACK:
+            if _size(rate) > now.scale * fastest + SLACK:
                 self.found[name] += 1
-            if np.linalg.norm(rate - before) > hardest * self.period + SLACK:
+            if _size(rate - before) > hardest * self.period + SLACK:
                 hard = True
         if hard and moves:
             self.found["twist acceleration"] += 1
@@ -185,10 +193,24 @@ class Judge:
             self._ahead = 0.0
             return
         c, (there, facing, _) = self.limits, now.measured
-        away = np.linalg.norm(now.setpoint[0] - there)
-        turned = (Rotation.from_quat(now.setpoint[1]) * Rotation.from_quat(facing).inv()).magnitude()
+        away = _size(now.setpoint[0] - there)
+        turned = _size(_turned(now.setpoint[1], facing))
         far = away > c.lead + 0.002 or turned > c.lead_turn + 0.01
         self._ahead = self._ahead + self.period if far else 0.0
         if self._ahead > 1.0:
             self.found["ahead of the arm for more than a second"] += 1
             self._ahead = 0.0
+
+
+def _size(vector: np.ndarray) -> float:
+    return math.sqrt(float(vector @ vector))
+
+
+def _turned(turn: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """The rotation (3,), axis times angle, from one unit quaternion xyzw to another."""
+    (x, y, z, w), (a, b, c, d) = turn.tolist(), before.tolist()
+    v = np.array([d * x - w * a + z * b - y * c, d * y - w * b + x * c - z * a, d * z - w * c + y * a - x * b])
+    sine, cosine = _size(v), w * d + x * a + y * b + z * c
+    if cosine < 0:
+        v, cosine = -v, -cosine
+    return v * (2 * math.atan2(sine, cosine) / sine if sine > 1e-12 else 2.0)
