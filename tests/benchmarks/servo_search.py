@@ -163,7 +163,7 @@ class World:
 
     def _read(self) -> None:
         """Deliver a reading, as late as they are; the arm's truth is of now."""
-        rng, node = self.rng, self.node
+        node = self.node
         if self.frozen_for:
             self.frozen_for -= 1
             at, turn, q = self.queue[-1][1:] if self.queue else (self.position, self.turn, self.q)
@@ -179,8 +179,7 @@ class World:
         numbers = {"p": at.copy(), "q": turn.as_quat(), "j": np.append(q, self.opening), "w": np.zeros(6)}
         if self.broken:
             self.broken -= 1
-            part = numbers[str(rng.choice(list(numbers)))]
-            part[rng.integers(len(part))] = rng.choice(OUT)
+            self._lose(numbers)
         joints = numbers_msg(stamp, [*JOINTS, "finger"], numbers["j"])
         node.heard["joint_states"](joints)
         node.heard["wrench"](_wrench(stamp, numbers["w"]))
@@ -189,6 +188,11 @@ class World:
         self.sound_stamp = stamp
         if self.is_sound:
             self.measured = at, turn.as_quat(), q
+
+    def _lose(self, numbers: dict[str, np.ndarray]) -> None:
+        """One of a reading's numbers."""
+        part = numbers[str(self.rng.choice(list(numbers)))]
+        part[self.rng.integers(len(part))] = self.rng.choice(OUT)
 
     def _wish(self) -> None:
         """At the policy's rate: on along a way, far, wild or malformed."""
@@ -292,11 +296,11 @@ def _wrench(stamp: float, numbers: np.ndarray) -> Any:
 
 
 def search(
-    periods: int, seed: int, profiles: tuple[str, ...] = PROFILES
+    periods: int, seed: int, profiles: tuple[str, ...] = PROFILES, world_periods: int = WORLD
 ) -> tuple[Counter[str], Counter[str], Counter[str]]:
     """What broke a law, what was done, and how many periods and setpoints of each profile were judged."""
     arm, found, did, judged = Arm("Panda"), Counter[str](), Counter[str](), Counter[str]()
-    worlds = -(-periods // WORLD)
+    worlds = -(-periods // world_periods)
     for k in range(worlds):
         profile = profiles[k % len(profiles)]
         world = None
@@ -306,7 +310,7 @@ def search(
                 world = World(rng, profile, arm, did)
             except RobotRLError:
                 did["impossible robots"] += 1
-        world.run(min(WORLD, periods - k * WORLD))
+        world.run(min(world_periods, periods - k * world_periods))
         judge = world.judge
         found += Counter({f"{profile}: {law}": n for law, n in judge.found.items()})
         if judge.found:
