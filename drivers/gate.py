@@ -23,6 +23,7 @@ import numpy as np
 from drivers.authority import Authority
 from drivers.braking import EXACT, Motion, Mover
 from drivers.following import Following
+from drivers.jerk import JerkMover
 from drivers.joint_braking import JointMotion, JointMover, Kinematics
 from drivers.sound import length, state_late, state_wrong, target_wrong
 from robot_rl.geometry import angle_between, unit_quat
@@ -55,6 +56,10 @@ class GateLimits:
     """[m/s^2], of braking too"""
     turn_acceleration: float = 6.0
     """[rad/s^2], of braking too"""
+    jerk: float = 0.0
+    """[m/s^3], of braking too; 0: not limited. Not where joints are gated, see `kinematics.gated`"""
+    turn_jerk: float = 0.0
+    """[rad/s^3], likewise"""
     lead: float = 0.10
     """so far may a target be ahead of the setpoint [m], which may have to accelerate first; rejected beyond"""
     lead_turn: float = 0.4
@@ -84,8 +89,13 @@ class GateLimits:
         for field in fields(self):
             value = np.asarray(getattr(self, field.name), np.float64)
             vector = field.name in ("box_low", "box_high", "axis")
-            if value.shape != ((3,) if vector else ()) or not np.isfinite(value).all() or not (vector or value > 0):
-                needed = "3 finite numbers" if vector else "a finite number above 0"
+            least = 0 if field.name in ("jerk", "turn_jerk") else 1e-300
+            if (
+                value.shape != ((3,) if vector else ())
+                or not np.isfinite(value).all()
+                or not (vector or value >= least)
+            ):
+                needed = "3 finite numbers" if vector else f"a finite number {'from' if least == 0 else 'above'} 0"
                 raise RobotRLError(f"the gate's {field.name} is {getattr(self, field.name)}: it must be {needed}")
         if not (np.array(self.box_low) < self.box_high).all():
             raise RobotRLError(f"the gate's box is empty: box_low {self.box_low}, box_high {self.box_high}")
@@ -133,8 +143,14 @@ class Gate:
             (np.array(c.box_low), np.array(c.box_high)), np.array(c.axis), c.tilt, (c.speed, c.turn_speed),
             (c.acceleration, c.turn_acceleration), self.period,
         )  # fmt: skip
+        jerks = c.jerk, c.turn_jerk
         if self._kinematics is None:
-            return tool
+            return JerkMover(tool, jerks) if any(jerks) else tool
+        if any(jerks):
+            raise RobotRLError(
+                f"jerk {c.jerk} and turn_jerk {c.turn_jerk} are not kept where joints are gated: leave them away, or "
+                "set kinematics.gated to false where the controller takes poses"
+            )
         ranges = np.array(self._arm.low) + c.joint_margin, np.array(self._arm.high) - c.joint_margin
         speed = np.array(self._arm.speed) * c.joint_speed
         return JointMover(tool, self._kinematics, ranges, speed, c.joint_acceleration)
