@@ -101,6 +101,11 @@ class Mover:
         up = np.stack([2 * (x * z + y * w), 2 * (y * z - x * w), 1 - 2 * (x * x + y * y)], axis=1) @ self.axis
         return bool(up.min() >= self._cosine - slack)
 
+    def ways_to_rest(self, motion: Motion) -> tuple[float, float]:
+        """How far `motion` goes on while it brakes, and a period more [m], [rad]."""
+        speed, spin, T = _length(motion.velocity), _length(motion.turning), self.period
+        return speed * (0.5 * speed / self._acceleration + T), spin * (0.5 * spin / self._turn_acceleration + T)
+
     def hardest(self, motion: Motion) -> float:
         """The largest share of its velocities that one period of braking may take off `motion`."""
         linear = self._acceleration * self.period / max(_length(motion.velocity), EXACT)

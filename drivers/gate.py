@@ -365,7 +365,9 @@ class Gate:
         assert self._motion is not None
         turn = unit_quat(target.turn)
         inside, upright = self._mover.inside(target.position, turn)
-        position, facing, beyond = self._following.within(inside, upright, state)
+        position, facing, beyond = self._following.within(
+            inside, upright, state, self._mover.ways_to_rest(self._motion)
+        )
         goal = self._mover.inside(position, facing) if beyond else (inside, upright)
         motion, late = self._mover.towards(self._motion, *goal, beyond or self._stays(target))
         if wrong := self._following.fails(beyond, motion.position, motion.turn, state, steady):

@@ -54,33 +54,45 @@ class JerkMover(Mover):
         return JerkMotion(np.array(position, float), unit_quat(turn), still, still, still, still)
 
     def towards(self, motion: Motion, position: np.ndarray, turn: np.ndarray, staying: bool) -> tuple[JerkMotion, bool]:
-        """One period on the way to a pose inside, and whether the limits kept it from arriving; see `Mover`."""
+        """One period on the way to a pose inside, and whether the limits kept it from arriving; see `Mover`.
+
+        It could always stop there: to pass through, and not beyond, one would have to know how it goes on. So on a way
+        at speed v the setpoint lags by v (v / acceleration + acceleration / jerk) / 2.
+        """
         assert isinstance(motion, JerkMotion)
         T = self.period
         move = (position - motion.position) / T
-        velocity = self._within_walls(motion, self._wanted(move, staying, False))
+        velocity = self._within_walls(motion, self._wanted(move, False))
         ways = [vector_from_quat(quat_product(turn, quat_inverse(motion.turn)))]
         if self.tilt > 0 and np.linalg.norm(ways[0]) > 0:
             ways.append(self._swing_and_twist(motion.turn, turn))
         for share in SHARES:
             for way in ways:
-                moved = self._steered(motion, share * velocity, share * self._wanted(way / T, staying, True))
+                moved = self._steered(motion, share * velocity, share * self._wanted(way / T, True))
                 if self._keeps_all(motion, [moved]) and (brake := self._braking(moved)) is not None:
                     late = np.abs(moved.velocity - move).max() > 1e-6 or np.abs(moved.turning - way / T).max() > 1e-6
                     return replace(moved, brake=brake), bool(late)
         return self.braked(motion), True
+
+    def ways_to_rest(self, motion: Motion) -> tuple[float, float]:
+        """See `Mover`; the acceleration takes its time."""
+        linear, angular = super().ways_to_rest(motion)
+        speed, spin = math.sqrt(motion.velocity @ motion.velocity), math.sqrt(motion.turning @ motion.turning)
+        more = 0.5 * speed * self._acceleration / self._jerk, 0.5 * spin * self._turn_acceleration / self._turn_jerk
+        return linear + more[0], angular + more[1]
 
     def braked(self, motion: Motion) -> JerkMotion:
         """One period of the braking that was found when the motion was made."""
         assert isinstance(motion, JerkMotion)
         return replace(motion.brake[0], brake=motion.brake[1:]) if motion.brake else motion.at_rest()
 
-    def _wanted(self, move: np.ndarray, staying: bool, turns: bool) -> np.ndarray:
-        """The velocity (3,) along `move` (3,), which would arrive at once; `staying`: and from which one can stop."""
-        speed, hardest = (self._turn_speed, self._turn_acceleration) if turns else (self._speed, self._acceleration)
+    def _wanted(self, move: np.ndarray, turns: bool) -> np.ndarray:
+        """The velocity (3,) along `move` (3,), which would arrive at once, from which one can stop at its end."""
+        speed, hardest, jerk = self._speed, self._acceleration, self._jerk
+        if turns:
+            speed, hardest, jerk = self._turn_speed, self._turn_acceleration, self._turn_jerk
         fast = math.sqrt(move @ move)
-        if staying:
-            speed = min(speed, speed_to_stop(fast * self.period, hardest, self._turn_jerk if turns else self._jerk))
+        speed = min(speed, speed_to_stop(fast * self.period, hardest, jerk))
         return move if fast <= speed else move * (speed / fast)
 
     def _within_walls(self, motion: Motion, velocity: np.ndarray) -> np.ndarray:

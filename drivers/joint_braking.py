@@ -103,6 +103,7 @@ class JointMover:
         self._step, self._change = speed * tool.period, acceleration * tool.period**2
         self._acceleration = acceleration
         self.low, self.high, self.inside, self.tilt_of = tool.low, tool.high, tool.inside, tool.tilt_of
+        self.ways_to_rest = tool.ways_to_rest
 
     def begin(self, position: np.ndarray, turn: np.ndarray, joints: np.ndarray) -> JointMotion:
         """At rest at `joints` (n,), where the tool was measured at a pose.

@@ -71,7 +71,7 @@ def test_fault_f38_one_that_stands_still_stops_the_gate_at_the_lead(speed):
 
 
 def test_fault_f38_one_that_is_pushed_away_and_held_there_stops_it_within_a_second():
-    _, places, gate = driven(lambda setpoint, arm: np.array([0.3, 0.2, 0.4]), speed=0.0)
+    _, places, gate = driven(lambda setpoint, arm: np.array([0.3, 0.18, 0.4]), speed=0.0)
     assert "does not follow: it is 0.1" in gate.stopped and len(places) * PERIOD <= 1.5
 
 

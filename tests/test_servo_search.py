@@ -39,6 +39,9 @@ class Calm(World):
         wide |= {"speed": 0.25, "turn_speed": 0.6, "acceleration": 2.0, "turn_acceleration": 6.0, "lead": 0.1}
         return replace(robot, limits=replace(near, **{**wide, **self.limits}), servo_rate=100.0)
 
+    def _joints(self):
+        return np.array([0.0, -0.3, 0.0, -2.2, 0.0, 2.0, 0.8])
+
     def _happen(self):
         pass
 
@@ -84,7 +87,7 @@ def test_nothing_that_breaks_a_law_is_found_in_a_small_search():
     """500,000 periods: `python tests/benchmarks/servo_search.py`; see docs/results.md, section 9."""
     found, did, judged = servo_search.search(2800, 5, world_periods=350)
     assert not found, found
-    assert all(judged[f"{profile} setpoints"] > 100 for profile in PROFILES), judged
+    assert all(judged[f"{profile} setpoints"] > 40 for profile in PROFILES), judged
     assert did["reset: yes"] > 3 and min(did[v] for v in ("sent", "clipped", "stopped")) > 50, did
 
 
@@ -113,7 +116,7 @@ def test_the_judge_finds_each_breach():
     assert "acceleration" in breaches({"setpoint": (here + 0.1 * way, DOWN)})
     moving = [{"setpoint": (here + k * 0.2 * way, DOWN)} for k in range(6)]
     assert "ends while it moves" in breaches(*moving, {"setpoint": None})
-    assert {"joint speed", "joint acceleration"} <= breaches({"joints": np.zeros(7)}, {"joints": 0.5 * np.ones(7)})
+    assert {"joint speed", "joint acceleration"} <= breaches(*[{"joints": q * np.ones(7)} for q in (0.0, 0.5, 0.0)])
     assert "joint range" in breaches({"joints": np.zeros(7)}, {"joints": 2.99 * np.ones(7)})
     assert "setpoint is not where the joints are" in breaches({"joints": np.zeros(7)})
     fast = (np.array([9.0, 0.0, 0.0]), np.zeros(3))

@@ -43,7 +43,7 @@ class World:
     def __init__(self, rng: np.random.Generator, profile: str, arm: Arm, did: Counter[str]) -> None:
         self.rng, self.profile, self.arm, self.did, self.times = rng, profile, arm, did, Times()
         self.joints_sent = profile in ("joint_trajectory", "forward_command")
-        self.q = singular("Panda", rng, None) if self.joints_sent else np.array([0.0, -0.3, 0.0, -2.2, 0.0, 2.0, 0.8])
+        self.q = self._joints()
         self.position, self.turn = arm.pose(self.q)
         self.robot = self._robot()
         self.period = 1.0 / self.robot.servo_rate
@@ -61,6 +61,10 @@ class World:
         self.target: Any = None  # that the controller holds
         self.opening, self.tick = 1.0, 0
         self._start()
+
+    def _joints(self) -> np.ndarray:
+        """Where it begins."""
+        return singular("Panda", self.rng) if self.joints_sent else np.array([0.0, -0.3, 0.0, -2.2, 0.0, 2.0, 0.8])
 
     def _robot(self) -> RobotFile:
         rng = self.rng
