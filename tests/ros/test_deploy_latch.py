@@ -46,8 +46,9 @@ def policy(file, tmp_path):
 
 @pytest.fixture
 def rig(node, file, spawn):
-    spawn("-m", "drivers.arm_node", "--robot", file)
+    process = spawn("-m", "drivers.arm_node", "--robot", file)
     rig = Rig(node, file)
+    rig.process = process
     node.destroy_publisher(rig.wishes.pop("policy"))  # `deploy` is the only one
     rig.until(lambda: rig.status and rig.value("sees the arm") == "True", 15, "the node sees the arm")
     yield rig
@@ -93,6 +94,18 @@ def test_fault_f31_deploy_waits_beside_a_stopped_arm_and_goes_on_after_a_persons
     since = time.monotonic()
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 0 and time.monotonic() - since < 3
+
+
+def test_fault_f31_a_restart_of_the_arms_node_is_no_reset_for_a_program_that_waits(rig, spawn, file, deploy):
+    rig.call("stop")
+    process = deploy()
+    rig.until(lambda: said(process, "Waiting for that"), 30, "it waits")
+    os.killpg(rig.process.pid, signal.SIGKILL)
+    time.sleep(0.5)
+    spawn("-m", "drivers.arm_node", "--robot", file)
+    rig.until(lambda: "never armed" in rig.stopped, 15, "the new node")
+    assert process.wait(10) == 2 and said(process, "the arm's node was started anew")
+    assert not rig.setpoints and not said(process, "going on") and "never armed" in rig.stopped
 
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
