@@ -63,7 +63,7 @@ class ArmNode:
         # It outlives every servo, and its leases go on rising when this node is started anew.
         self.authority = Authority(SOURCES, robot.limits.age, time.time_ns() // 1_000_000)
         self.first_lease = self.authority.lease
-        self.servo = self._new_servo(1.0)
+        self.servo = self._new_servo()
         self._openings: dict[str, float] = {}  # that each source wants
         self._last_number = 0, 0  # of a lease, and of the last wish under it by its publisher
         self._logged, self._told, self._fingers_told = "", (0, ""), ""
@@ -100,7 +100,7 @@ class ArmNode:
         if ruling is not None and ruling.sent is not None:
             self.controller.send(ruling.sent, self.servo.gate.joints, state, now)
             if ruling.sent.gripper is not None:  # until somebody asks, they stay as they are
-                self.gripper.send(ruling.sent.gripper, steady)
+                self.gripper.send(ruling.sent.gripper, steady)  # it repeats by durations
             self._tell(ruling.sent, state, now)
             if self.controller.problem:
                 self.servo.stop(self.controller.problem)
@@ -110,19 +110,19 @@ class ArmNode:
             self.controller.rest(now)
         self.tell_changes()
 
+    def _look_at_clock(self, now: float, steady: float) -> None:
+        """Where the stamps' clock stepped, no reading of before it can be compared with now: stop, and forget them."""
+        if step := self._steps.look(now, steady):
+            if not self.servo.gate.stopped:
+                self.servo.stop(f"the clock stepped by {step:+.2f} s")
+            self.node.get_logger().error(f"the clock stepped by {step:+.2f} s: what was read before is forgotten")
+            self.listener.forget()
+
     def tell_changes(self) -> None:
         """A status at once where the holder or the reason changed: programs wait for it."""
         if (changed := (self.authority.lease, self.authority.reason)) != self._told:
             self._told = changed
             self.publish_status()
-
-    def _look_at_clock(self, now: float, steady: float) -> None:
-        """Where the stamps' clock stepped, no reading of before it can be compared with now: stop, and forget them."""
-        if step := self._steps.look(now, steady):
-            if self.authority.held:
-                self.servo.stop(f"the clock stepped by {step:+.2f} s")
-            self.node.get_logger().error(f"the clock stepped by {step:+.2f} s: what was read before is forgotten")
-            self.listener.forget()
 
     def _tell(self, sent: Target, state: ArmState, now: float) -> None:
         """The gripper first, so that both are there when the pose is; as measured where nobody asked it anything."""
@@ -132,13 +132,12 @@ class ArmNode:
 
     def _watch(self, steady: float) -> None:
         """What no stamp shows: readings that cannot be used, and silence while the clock of the stamps stands still."""
-        gate, age = self.servo.gate, self.robot.limits.age
-        if gate.stopped:
-            return
-        silent = f"the arm's state is silent for {steady - self.listener.heard:.2f} s"
-        if wrong := self.listener.problem or (silent if steady - self.listener.heard > age else ""):
-            gate.stop(wrong)
+        gate, silence = self.servo.gate, steady - self.listener.heard
+        silent = f"the arm's state is silent for {silence:.2f} s" if silence > self.robot.limits.age else ""
+        if wrong := self.listener.problem or silent:
             self.controller.cut(wrong)
+            if not gate.stopped:
+                gate.stop(wrong)
 
     def _is_quiet(self, steady: float) -> bool:
         """Whether the arm or its holder missed a word, long before either counts as silent."""
@@ -293,7 +292,7 @@ class ArmNode:
         scale = FloatingPointRange(from_value=0.01, to_value=1.0, step=0.0)
         about = "share of the robot's speeds that is allowed; only to be changed while the arm is stopped"
         descriptor = ParameterDescriptor(description=about, floating_point_range=[scale])
-        self.servo = self._new_servo(declare(self.node, "speed_scale", 1.0, descriptor))
+        self._limit(declare(self.node, "speed_scale", 1.0, descriptor))
         self.node.add_on_set_parameters_callback(self._set)
 
     def _set(self, parameters: list[Any]) -> Any:
@@ -301,23 +300,26 @@ class ArmNode:
 
         for parameter in parameters:
             if parameter.name == "speed_scale":
-                if not self.servo.gate.stopped or not self.servo.gate.rests:
-                    reason = "speed_scale cannot change while the arm is armed; call `stop` first"
-                    return SetParametersResult(successful=False, reason=reason)
-                self.servo = self._new_servo(parameter.value, self.servo.gate.opening)
+                try:
+                    self._limit(parameter.value)
+                except RobotRLError as error:
+                    return SetParametersResult(successful=False, reason=f"speed_scale: {error}")
         return SetParametersResult(successful=True)
 
-    def _new_servo(self, scale: float, opening: float | None = None) -> Servo:
-        """`opening`: what the fingers were told last."""
+    def _limit(self, scale: float) -> None:
+        limits = self.robot.limits
+        limits = replace(limits, speed=scale * limits.speed, turn_speed=scale * limits.turn_speed)
+        self.servo.gate.limit(limits)
+        self.controller.limits = limits
+
+    def _new_servo(self) -> Servo:
         robot, self._kinematics = self.robot, None
         if robot.kinematics is not None:
             from drivers.kinematics import from_file
 
             self._kinematics = from_file(robot.kinematics)
-        limits = replace(robot.limits, speed=scale * robot.limits.speed, turn_speed=scale * robot.limits.turn_speed)
-        self.controller.limits = limits
         gated = self._kinematics if robot.kinematics and robot.kinematics.gated else None
-        gate = Gate(limits, robot.arm_limits, self.period, gated, opening)
+        gate = Gate(robot.limits, robot.arm_limits, self.period, gated)
         home = np.array(robot.home) if robot.home else None
         return Servo(gate, 1.0 / robot.rate - robot.command_latency, SOURCES, home, self.authority)
 

@@ -68,6 +68,12 @@ class Mover:
         self._acceleration, self._turn_acceleration = accelerations
         self._cosine = math.cos(tilt)
 
+    @property
+    def limits(self) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, float, tuple, tuple, float]:
+        """What it was made of."""
+        speeds, accelerations = (self._speed, self._turn_speed), (self._acceleration, self._turn_acceleration)
+        return (self.low, self.high), self.axis, self.tilt, speeds, accelerations, self.period
+
     def eased(self, share: float) -> Mover:
         """The same with a `share` of speeds and accelerations, and a hair less of box and cone."""
         box = self.low + INNER, self.high - INNER
@@ -75,21 +81,30 @@ class Mover:
         accelerations = share * self._acceleration, share * self._turn_acceleration
         return Mover(box, self.axis, self.tilt - INNER, speeds, accelerations, self.period)
 
-    def keeps(self, positions: np.ndarray, turns: np.ndarray, velocities: np.ndarray, turnings: np.ndarray) -> bool:
-        """Whether a way is within every limit: poses (k, 3) and (k, 4), velocities (k + 1, 3) from before it on."""
+    def keeps(
+        self, positions: np.ndarray, turns: np.ndarray, velocities: np.ndarray, turnings: np.ndarray, slack: float = 0.0
+    ) -> bool:
+        """Whether a way is within all limits, but for `slack`: poses (k, 3), (k, 4), velocities (k + 1, 3)."""
         T = self.period
-        if (positions < self.low).any() or (positions > self.high).any():
+        if (positions < self.low - slack).any() or (positions > self.high + slack).any():
             return False
         for rates, fastest, hardest in (
             (velocities, self._speed, self._acceleration),
             (turnings, self._turn_speed, self._turn_acceleration),
         ):
             changes = np.diff(rates, axis=0)
-            if (rates[1:] ** 2).sum(1).max() > fastest**2 or (changes**2).sum(1).max() > (hardest * T) ** 2:
+            if (rates[1:] ** 2).sum(1).max() > (fastest + slack) ** 2:
+                return False
+            if (changes**2).sum(1).max() > (hardest * T + slack) ** 2:
                 return False
         x, y, z, w = turns.T
         up = np.stack([2 * (x * z + y * w), 2 * (y * z - x * w), 1 - 2 * (x * x + y * y)], axis=1) @ self.axis
-        return bool(up.min() >= self._cosine)
+        return bool(up.min() >= self._cosine - slack)
+
+    def ways_to_rest(self, motion: Motion) -> tuple[float, float]:
+        """How far `motion` goes on while it brakes, and a period more [m], [rad]."""
+        speed, spin, T = _length(motion.velocity), _length(motion.turning), self.period
+        return speed * (0.5 * speed / self._acceleration + T), spin * (0.5 * spin / self._turn_acceleration + T)
 
     def hardest(self, motion: Motion) -> float:
         """The largest share of its velocities that one period of braking may take off `motion`."""

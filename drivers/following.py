@@ -26,16 +26,22 @@ class Following:
         self._since: float | None = None  # when the setpoint began to wait [s]
         self._from: ArmState | None = None  # where the arm was then
 
-    def within(self, position: np.ndarray, turn: np.ndarray, state: ArmState) -> tuple[np.ndarray, np.ndarray, bool]:
-        """The pose, brought within the lead of the measured one; and whether it was beyond."""
+    def within(
+        self, position: np.ndarray, turn: np.ndarray, state: ArmState, brakes: tuple[float, float]
+    ) -> tuple[np.ndarray, np.ndarray, bool]:
+        """The pose, brought so near to the measured one that a setpoint which `brakes` so long ends within the lead.
+
+        `brakes` are its ways to rest [m], [rad]. And whether the pose was beyond.
+        """
         measured = unit_quat(state.turn)
         way, roll = position - state.position, vector_from_quat(quat_product(turn, quat_inverse(measured)))
         away, turned = length(way), length(roll)
-        if away > self._lead:
-            position = state.position + way * (self._lead / away)
-        if turned > self._lead_turn:
-            turn = unit_quat(quat_product(quat_from_vector(roll * (self._lead_turn / turned)), measured))
-        return position, turn, away > self._lead or turned > self._lead_turn
+        near, near_turn = max(self._lead - brakes[0], 0.0), max(self._lead_turn - brakes[1], 0.0)
+        if away > near:
+            position = state.position + way * (near / away)
+        if turned > near_turn:
+            turn = unit_quat(quat_product(quat_from_vector(roll * (near_turn / turned)), measured))
+        return position, turn, away > near or turned > near_turn
 
     def away(self, position: np.ndarray, turn: np.ndarray, state: ArmState) -> tuple[float, float]:
         """From the measured arm to a pose [m], [rad]."""

@@ -23,6 +23,7 @@ import numpy as np
 from drivers.authority import Authority
 from drivers.braking import EXACT, Motion, Mover
 from drivers.following import Following
+from drivers.jerk import JerkMover
 from drivers.joint_braking import JointMotion, JointMover, Kinematics
 from drivers.sound import length, state_late, state_wrong, target_wrong
 from robot_rl.geometry import angle_between, unit_quat
@@ -55,6 +56,10 @@ class GateLimits:
     """[m/s^2], of braking too"""
     turn_acceleration: float = 6.0
     """[rad/s^2], of braking too"""
+    jerk: float = 0.0
+    """[m/s^3], of braking too; 0: not limited. Not where joints are gated, see `kinematics.gated`"""
+    turn_jerk: float = 0.0
+    """[rad/s^3], likewise"""
     lead: float = 0.10
     """so far may a target be ahead of the setpoint [m], which may have to accelerate first; rejected beyond"""
     lead_turn: float = 0.4
@@ -84,8 +89,13 @@ class GateLimits:
         for field in fields(self):
             value = np.asarray(getattr(self, field.name), np.float64)
             vector = field.name in ("box_low", "box_high", "axis")
-            if value.shape != ((3,) if vector else ()) or not np.isfinite(value).all() or not (vector or value > 0):
-                needed = "3 finite numbers" if vector else "a finite number above 0"
+            least = 0 if field.name in ("jerk", "turn_jerk") else 1e-300
+            if (
+                value.shape != ((3,) if vector else ())
+                or not np.isfinite(value).all()
+                or not (vector or value >= least)
+            ):
+                needed = "3 finite numbers" if vector else f"a finite number {'from' if least == 0 else 'above'} 0"
                 raise RobotRLError(f"the gate's {field.name} is {getattr(self, field.name)}: it must be {needed}")
         if not (np.array(self.box_low) < self.box_high).all():
             raise RobotRLError(f"the gate's box is empty: box_low {self.box_low}, box_high {self.box_high}")
@@ -124,24 +134,37 @@ class Gate:
         """`opening` is what the fingers were told before there was this gate; None: nobody told them anything."""
         if not (math.isfinite(period) and period > 0):
             raise RobotRLError(f"the gate's period is {period} s: it must be above 0")
-        c = self.limits = limits
         self.period, self._pause = period, max(PAUSE[0] * period, PAUSE[1])
-        tool = Mover(
-            (np.array(c.box_low), np.array(c.box_high)), np.array(c.axis), c.tilt, (c.speed, c.turn_speed),
-            (c.acceleration, c.turn_acceleration), period,
-        )  # fmt: skip
-        self._n = len(arm.low)
-        self._mover: Mover | JointMover = tool
-        if kinematics is not None:
-            ranges = np.array(arm.low) + c.joint_margin, np.array(arm.high) - c.joint_margin
-            self._mover = JointMover(
-                tool, kinematics, ranges, np.array(arm.speed) * c.joint_speed, c.joint_acceleration
-            )
+        self._arm, self._n, self._kinematics = arm, len(arm.low), kinematics
+        self.limits, self._mover = limits, self._mover_for(limits)
         self.authority = Authority()  # who may command; a servo puts its own here
         self.counts: Counter[Verdict] = Counter()
         self._motion: Motion | None = None  # of the setpoint
         self._moved_at = -math.inf  # when, by the steady clock [s]
         self._gripper = opening  # kept over every stop, arming and hand-over: what is held must not be let go
+
+    def _mover_for(self, c: GateLimits) -> Mover | JointMover:
+        tool = Mover(
+            (np.array(c.box_low), np.array(c.box_high)), np.array(c.axis), c.tilt, (c.speed, c.turn_speed),
+            (c.acceleration, c.turn_acceleration), self.period,
+        )  # fmt: skip
+        jerks = c.jerk, c.turn_jerk
+        if self._kinematics is None:
+            return JerkMover(tool, jerks) if any(jerks) else tool
+        if any(jerks):
+            raise RobotRLError(
+                f"jerk {c.jerk} and turn_jerk {c.turn_jerk} are not kept where joints are gated: leave them away, or "
+                "set kinematics.gated to false where the controller takes poses"
+            )
+        ranges = np.array(self._arm.low) + c.joint_margin, np.array(self._arm.high) - c.joint_margin
+        speed = np.array(self._arm.speed) * c.joint_speed
+        return JointMover(tool, self._kinematics, ranges, speed, c.joint_acceleration)
+
+    def limit(self, limits: GateLimits) -> None:
+        """From now on under other limits of speed, from the same setpoint; raises where it does not rest."""
+        if not self.stopped or not self.rests:
+            raise RobotRLError("the limits cannot change while the arm is armed or brakes; call `stop` first")
+        self.limits, self._mover = limits, self._mover_for(limits)
 
     @property
     def stopped(self) -> str:
@@ -215,6 +238,11 @@ class Gate:
     def unfit(self, state: ArmState) -> str:
         """Why the arm, as it is measured, may not be armed; "": it may."""
         return self._wrong_with(state) or self._outside(state)
+
+    @property
+    def waits(self) -> str:
+        """What the setpoint waits for, before it can go where it was asked to; "": for nothing."""
+        return self._waits
 
     def lease(self, source: str, steady: float) -> None:
         """From now on `source` commands, and nobody else; raises where it may not."""
@@ -346,7 +374,9 @@ class Gate:
         assert self._motion is not None
         turn = unit_quat(target.turn)
         inside, upright = self._mover.inside(target.position, turn)
-        position, facing, beyond = self._following.within(inside, upright, state)
+        position, facing, beyond = self._following.within(
+            inside, upright, state, self._mover.ways_to_rest(self._motion)
+        )
         goal = self._mover.inside(position, facing) if beyond else (inside, upright)
         motion, late = self._mover.towards(self._motion, *goal, beyond or self._stays(target))
         if wrong := self._following.fails(beyond, motion.position, motion.turn, state, steady):

@@ -64,6 +64,7 @@ class JointMotion(Motion):
     step: np.ndarray  # (n,) of the last period [rad]
     brake: Way | None = None  # from here to rest; None: it rests
     reason: str = ""  # see `hindered`
+    offset: tuple[np.ndarray, np.ndarray] = (np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]))  # from the kinematics' tool
 
     @property
     def rests(self) -> bool:
@@ -102,7 +103,7 @@ class JointMover:
         self._step, self._change = speed * tool.period, acceleration * tool.period**2
         self._acceleration = acceleration
         self.low, self.high, self.inside, self.tilt_of = tool.low, tool.high, tool.inside, tool.tilt_of
-        self._offset = np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0])
+        self.ways_to_rest = tool.ways_to_rest
 
     def begin(self, position: np.ndarray, turn: np.ndarray, joints: np.ndarray) -> JointMotion:
         """At rest at `joints` (n,), where the tool was measured at a pose.
@@ -111,9 +112,10 @@ class JointMover:
         """
         here, faces = self._kinematics.pose(joints)
         back = quat_inverse(faces)
-        self._offset = _turned(back, position - here), unit_quat(quat_product(back, turn))
-        (position,), (turn,) = self._poses(joints[None])
-        return JointMotion(position, turn, np.zeros(3), np.zeros(3), joints.copy(), np.zeros_like(joints))
+        offset = _turned(back, position - here), unit_quat(quat_product(back, turn))
+        (position,), (turn,) = self._poses(joints[None], offset)
+        still = np.zeros(3)
+        return JointMotion(position, turn, still, still, joints.copy(), np.zeros_like(joints), offset=offset)
 
     def towards(
         self, motion: Motion, position: np.ndarray, turn: np.ndarray, staying: bool
@@ -133,30 +135,32 @@ class JointMover:
     def braked(self, motion: Motion) -> JointMotion:
         """One period of the braking that was found when the motion was made."""
         assert isinstance(motion, JointMotion)
-        return motion.at_rest() if motion.brake is None else self._begun(motion.brake)
+        return motion.at_rest() if motion.brake is None else self._begun(motion.brake, motion.offset)
 
     @staticmethod
-    def _begun(way: Way) -> JointMotion:
+    def _begun(way: Way, offset: tuple[np.ndarray, np.ndarray]) -> JointMotion:
         """The first period of `way`; the others are how it is braked."""
         brake = way.after(1) if len(way.joints) > 1 else None
         first = (way.positions[0], way.turns[0], way.velocities[0], way.turnings[0], way.joints[0], way.steps[0])
-        return JointMotion(*first, brake)
+        return JointMotion(*first, brake, offset=offset)
 
-    def _poses(self, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        (here, faces), (offset, turn) = self._kinematics.poses(joints), self._offset
+    def _poses(self, joints: np.ndarray, offset: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        (here, faces), (away, turn) = self._kinematics.poses(joints), offset
         turns = quats.product(faces, turn)
-        return here + quats.turned(faces, offset), turns / np.sqrt((turns**2).sum(1, keepdims=True))
+        return here + quats.turned(faces, away), turns / np.sqrt((turns**2).sum(1, keepdims=True))
 
     def _guided(self, motion: JointMotion) -> Motion:
         """The tool's motion, from a hair inside, where all ways along a wall are inside too."""
         return Motion(*self._guide.inside(motion.position, motion.turn), motion.velocity, motion.turning)
 
-    def _joints_at(self, pose: Motion, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _joints_at(
+        self, pose: Motion, joints: np.ndarray, offset: tuple[np.ndarray, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Joints near `joints` that bring the tool to or towards it; and which go as far as they can still stop."""
-        offset, turn = self._offset
+        away, turn = offset
         faces = quat_product(pose.turn, quat_inverse(turn))
         low, high = joints - self._way_left(joints - self._low), joints + self._way_left(self._high - joints)
-        found = self._kinematics.nearer(pose.position - _turned(faces, offset), faces, joints, low, high)
+        found = self._kinematics.nearer(pose.position - _turned(faces, away), faces, joints, low, high)
         return found, (found <= low) | (found >= high)
 
     def _way_left(self, room: np.ndarray) -> np.ndarray:
@@ -166,13 +170,13 @@ class JointMover:
 
     def _wanted_step(self, motion: JointMotion, wanted: Motion) -> tuple[np.ndarray, str]:
         """Of the joints (n,), towards a pose, slower where one is too fast; and what hinders them."""
-        found, ends = self._joints_at(wanted, motion.joints)
+        found, ends = self._joints_at(wanted, motion.joints, motion.offset)
         step = found - motion.joints
         times, reason = np.abs(step) / self._step, ""
         if (most := times.max()) > 1:
             step, reason = step / most, f"joint {int(times.argmax()) + 1} turns no faster"
         joints = motion.joints + step
-        (position,), (turn,) = self._poses(joints[None])
+        (position,), (turn,) = self._poses(joints[None], motion.offset)
         way, gone = wanted.position - motion.position, position - motion.position
         aside = gone - way * (gone @ way / max(way @ way, EXACT**2))
         short = np.abs(position - wanted.position).max() > ROUGH or 1 - abs(turn @ wanted.turn) > ROUGH**2
@@ -200,7 +204,7 @@ class JointMover:
         changes = np.diff(np.vstack([motion.step, steps]), axis=0)
         if (np.abs(steps) > self._step + EXACT).any() or (np.abs(changes) > self._change + EXACT).any():
             return None
-        positions, turns = self._poses(joints)
+        positions, turns = self._poses(joints, motion.offset)
         velocities = np.diff(np.vstack([motion.position, positions]), axis=0) / self.period
         before = np.vstack([motion.turn, turns[:-1]])
         turnings = quats.vectors(quats.product(turns, before * quats.BACK)) / self.period
@@ -215,7 +219,7 @@ class JointMover:
         first = self._way(motion, (motion.joints + step)[None])
         if first is None:
             return None
-        moved = self._begun(first)
+        moved = self._begun(first, motion.offset)
         if not step.any():
             return moved
         hardest = min(self._tool.hardest(moved), self._change / float(np.abs(step).max()), 1.0)
@@ -237,7 +241,7 @@ class JointMover:
         tool, joints = self._guided(motion), [motion.joints]
         while not tool.rests:
             tool = self._guide.braked(tool)
-            joints.append(joints[-1] if tool.rests else self._joints_at(tool, joints[-1])[0])
+            joints.append(joints[-1] if tool.rests else self._joints_at(tool, joints[-1], motion.offset)[0])
         return self._way(motion, np.array(joints[1:])) if len(joints) > 1 else None
 
 

@@ -55,6 +55,7 @@ class RosArm:
         self._status_at, self._started = -np.inf, ""  # when by the steady clock; and the node's own first lease
         self._lease, self._homing = "", ""  # that are ours; "": none is
         self._letting_go = Lock()  # from the thread that plays, or from a transition's
+        self._newest = ""  # of our leases, or the one that a person's reset found
         self._dismissed = ""  # somebody else let go of it for us
         self._beaten = -np.inf
         self._pose = node.create_publisher(PoseStamped, f"{source}/target_pose", 1)
@@ -121,12 +122,12 @@ class RosArm:
 
     def take(self) -> None:
         """Take command of the arm; whoever takes it later ends that."""
-        self._lease = self._call(f"{self._source}/arm")
+        self._newest = self._lease = self._call(f"{self._source}/arm")
         self._homing = ""
 
     def go_home(self) -> None:
         """Take the arm home; it moves only while this waits for it. Raises where it does not come home."""
-        self._homing = self._call(f"{HOMING}/arm").partition(";")[0]
+        self._newest = self._homing = self._call(f"{HOMING}/arm").partition(";")[0]
         self.await_status(lambda: self.status["at home"] == "True", WAY_HOME, "come home")
 
     def await_permission(self, waits: bool) -> None:
@@ -135,10 +136,8 @@ class RosArm:
         Nothing moves meanwhile, and nobody has a lease.
         """
         self._await(lambda: True, START, "see the arm", latched_too=True)
-        if dismissed := self._dismissed:
-            self._dismissed = ""
-            raise RobotRLError(f"somebody else let go of the arm: {dismissed}; start again where it may move")
         if not self.latched:
+            self._require_not_dismissed()
             return
         words = f"the arm is stopped: {self.latched}; {REMEDY} ({self._node.resolve_service_name('reset')})"
         if not waits:
@@ -149,6 +148,7 @@ class RosArm:
         except KeyboardInterrupt:
             print("ended while it waited for a person", flush=True)
             raise SystemExit(0) from None
+        self._dismissed, self._newest = "", self.status["lease"]  # that person knows who held it
         print("the arm was reset; going on", flush=True)
 
     def await_status(self, wanted: Callable[[], bool], patience: float, what: str) -> None:
@@ -160,25 +160,42 @@ class RosArm:
 
     def _await(self, wanted: Callable[[], bool], patience: float, what: str, latched_too: bool = False) -> None:
         begin = time.monotonic()
-        while not (self._status_at > begin and wanted()):
+        while True:
             if self._ended():
                 raise RobotRLError(f"the arm's node was not waited for any longer, to {what}")
             if self._status_at > begin:
-                self._require_the_same_node()
-                if self.latched and not latched_too:
-                    raise ArmStoppedError(f"the arm is stopped: {self.latched}; {REMEDY}")
-                if self._homing and self._homing != self.status["lease"]:
-                    raise RobotRLError(f"somebody else took command of the arm: '{self.status['holder']}'")
+                self._require_ours(latched_too)
+                if wanted():
+                    return
             if time.monotonic() > begin + patience:
-                words = f"{self.stopped}; {self.listener.problem}".strip("; ")
-                raise RobotRLError(f"the arm's node did not {what} within {patience:.0f} s: {words or self.status}")
+                why = self.stopped or f"'{self.status['holder']}' commands it"
+                words = f"{why}; {self.listener.problem}".strip("; ")
+                raise RobotRLError(f"the arm's node did not {what} within {patience:.0f} s: {words}")
             self._beat()
             time.sleep(LOOK)
+
+    def _require_ours(self, latched_too: bool) -> None:
+        """Raise where what its node says now leaves nothing to wait for."""
+        self._require_the_same_node()
+        if self.latched and not latched_too:
+            raise ArmStoppedError(f"the arm is stopped: {self.latched}; {REMEDY}")
+        if self._homing and int(self.status["lease"]) > int(self._homing):  # a lower one is of a status from before
+            raise RobotRLError(f"somebody else took command of the arm: '{self.status['holder']}'")
+
+    def _require_not_dismissed(self) -> None:
+        """Raise, once, where somebody else took the arm from us, or let go of it for us: going on is not up to us."""
+        dismissed, newest = self._dismissed, self._newest
+        self._dismissed, self._newest = "", self.status["lease"]
+        if newest and int(self.status["lease"]) > int(newest):  # lasting, where we hung while they held it
+            dismissed = f"somebody else took command of it: '{self.status['holder']}'"
+        if dismissed:
+            raise RobotRLError(f"{dismissed}; start this again where the arm may move")
 
     def _require_the_same_node(self) -> None:
         """Raise, once, where the arm's node was started anew: it does not know why the arm was stopped."""
         before, self._started = self._started, self.status.get("started", "")
         if before not in ("", self._started):
+            self._newest = ""
             raise RobotRLError("the arm's node was started anew meanwhile; start this anew too where the arm may move")
 
     def _call(self, service: str) -> str:
@@ -209,9 +226,11 @@ class RosArm:
         status, stopped = {v.key: v.value for v in message.values}, message.message
         ours = self._lease
         if ours and ours == status["lease"] and stopped and status.get("needs reset") == "False":
-            self._dismissed = stopped
+            self._dismissed = f"somebody else let go of the arm: {stopped}"
         if not stopped and ours not in ("", status["lease"]):
             stopped = f"somebody else took command of it: '{status['holder']}'"
+            if int(status["lease"]) < int(ours):
+                stopped = "its node has not told of our lease yet"
         self._stopped, self.status, self._status_at = stopped, status, time.monotonic()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Thread
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -226,14 +226,21 @@ def spin_in_thread(node: Node) -> Callable[[], None]:
     """Spin `node` beside the caller; returns what ends that."""
     from rclpy.executors import SingleThreadedExecutor
 
-    executor = SingleThreadedExecutor()
+    executor, over = SingleThreadedExecutor(), Event()
     executor.add_node(node)
-    thread = Thread(target=executor.spin, daemon=True)
+
+    def run() -> None:
+        while not over.is_set():
+            executor.spin_once(timeout_sec=0.1)
+
+    thread = Thread(target=run, daemon=True)
     thread.start()
 
-    def end() -> None:
-        executor.shutdown()
+    def end() -> None:  # shut down while it runs a callback, an executor would end that with a traceback
+        over.set()
+        executor.wake()
         thread.join()
+        executor.shutdown()
 
     return end
 

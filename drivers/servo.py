@@ -147,6 +147,8 @@ class Servo:
             else:
                 self._go_home(steady + self.gate.period)  # anew, from wherever the setpoint is then
             return self.gate.check(here, state, now, steady)
+        if self._path is not None and self.gate.waits:  # for the arm, or for a joint: time stands still on the way
+            self._path = replace(self._path, begin=self._path.begin + self.gate.period)
         return self.gate.check(self._ahead(state, steady), state, now, steady)
 
     @property

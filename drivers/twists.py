@@ -59,9 +59,9 @@ class Twists:
 
     def rest(self) -> Twist | None:
         """The twist where there is nothing to go to; None: zero was said often enough."""
+        cut, self.problem, self._start = self.problem, "", None
         if self._zeros * self.period >= ZEROS:
             return None
-        cut, self.problem, self._start = self.problem, "", None
         return self._sent(np.zeros(3), np.zeros(3)) if cut else self._sent(*self._eased(np.zeros(3), np.zeros(3)))
 
     def _eased(self, linear: np.ndarray, angular: np.ndarray) -> Twist:

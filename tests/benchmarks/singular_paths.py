@@ -58,7 +58,7 @@ class Arm:
         return back.apply(self._data.xpos[self._tool] - self._data.xpos[self._base]), back * turns[self._tool]
 
 
-def singular(name: str, rng: np.random.Generator, limits: object) -> np.ndarray:
+def singular(name: str, rng: np.random.Generator) -> np.ndarray:
     """Joints (n,) at or near a singularity, inside their ranges."""
     low, high = np.array(arm_limits(name).low) + 0.15, np.array(arm_limits(name).high) - 0.15
     joints = rng.uniform(np.maximum(low, -2.5), np.minimum(high, 2.5))
@@ -76,7 +76,7 @@ def singular(name: str, rng: np.random.Generator, limits: object) -> np.ndarray:
 
 def drive(name: str, arm: Arm, rng: np.random.Generator) -> tuple[np.ndarray, list[Target], np.ndarray, Counter[str]]:
     """One path: joints (k, n) that were sent, setpoints, the straight way's places (k, 3), and what was ruled."""
-    joints = singular(name, rng, arm.limits)
+    joints = singular(name, rng)
     position, turn = arm.kinematics.pose(joints)
     axis = Rotation.from_quat(turn).apply([0.0, 0.0, 1.0])
     limits = GateLimits(**{**vars(LIMITS), "axis": tuple(axis / np.linalg.norm(axis)), "tilt": 1.5})

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -15,8 +16,11 @@ from drivers.robot_file import load
 from policies import checkpoint
 from policies.flow import FlowConfig
 from policies.mlp import MlpConfig
+from robot_rl.episodes import EpisodeStore
+from robot_rl.types import Episode
 from tests.ros.rig import DOWN, HOLD, MIDDLE, Rig, robot_yaml
 from tests.ros.test_latch import way
+from tests.terminal import Typed
 
 pytestmark = pytest.mark.timeout(180)
 CLI = ("-m", "robot_rl.cli")
@@ -42,8 +46,9 @@ def policy(file, tmp_path):
 
 @pytest.fixture
 def rig(node, file, spawn):
-    spawn("-m", "drivers.arm_node", "--robot", file)
+    process = spawn("-m", "drivers.arm_node", "--robot", file)
     rig = Rig(node, file)
+    rig.process = process
     node.destroy_publisher(rig.wishes.pop("policy"))  # `deploy` is the only one
     rig.until(lambda: rig.status and rig.value("sees the arm") == "True", 15, "the node sees the arm")
     yield rig
@@ -91,7 +96,19 @@ def test_fault_f31_deploy_waits_beside_a_stopped_arm_and_goes_on_after_a_persons
     assert process.wait(10) == 0 and time.monotonic() - since < 3
 
 
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT, signal.SIGSTOP])
+def test_fault_f31_a_restart_of_the_arms_node_is_no_reset_for_a_program_that_waits(rig, spawn, file, deploy):
+    rig.call("stop")
+    process = deploy()
+    rig.until(lambda: said(process, "Waiting for that"), 30, "it waits")
+    os.killpg(rig.process.pid, signal.SIGKILL)
+    time.sleep(0.5)
+    spawn("-m", "drivers.arm_node", "--robot", file)
+    rig.until(lambda: "never armed" in rig.stopped, 15, "the new node")
+    assert process.wait(10) == 2 and said(process, "the arm's node was started anew")
+    assert not rig.setpoints and not said(process, "going on") and "never armed" in rig.stopped
+
+
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
 def test_fault_f32_deploy_ended_on_the_way_home_the_arm_has_braked(rig, deploy, sign):
     process = deploy()
     rig.until(lambda: way(rig) > 0.05, 30, "on the way home")
@@ -121,6 +138,7 @@ def test_fault_f44_one_that_hung_does_not_drive_under_the_lease_of_whoever_was_a
     rig.until(lambda: said(process, "episode 1: aborted after"), 5, "it sees that its lease is over")
     time.sleep(0.5)
     assert way(rig, begun) < 1e-3 and rig.value("lease") == lease
+    assert process.wait(10) == 2 and said(process, "somebody else took command of it: 'policy'; start this again")
 
 
 @pytest.mark.parametrize("transition", ["DEACTIVATE", "ACTIVE_SHUTDOWN"])
@@ -139,14 +157,77 @@ def test_fault_f39_every_transition_of_a_playing_policy_lets_go_at_once(rig, dep
     lease, since = rig.value("lease"), time.monotonic()
     wanted = Transition(id=getattr(Transition, f"TRANSITION_{transition}"))
     future = client.call_async(ChangeState.Request(transition=wanted))
+    rig.until(lambda: "let go" in rig.stopped, 2, "the lease is over")
+    held = time.monotonic() - since
     rig.until(future.done, 5, "an answer")
     answered = time.monotonic()
     assert future.result().success
     time.sleep(1.0)
     braked = rig.braked_since(since) - since
     late = [t for t in targets if t > answered]
-    print(f"{transition}: braked after {1000 * braked:.0f} ms, {len(late)} targets after the answer")
-    assert braked <= HOLD and not late
+    told = f"lease over after {1000 * held:.0f} ms, braked after {1000 * braked:.0f} ms"
+    print(f"{transition}: {told}, {len(late)} targets after the answer")
+    assert held <= HOLD and braked <= HOLD and not late
     assert rig.value("needs reset") == "False" and "let go" in rig.stopped and rig.value("lease") == lease
     if transition == "ACTIVE_SHUTDOWN":
         assert process.wait(10) == 0
+
+
+@pytest.fixture
+def demos(file, tmp_path):
+    """One that ends in success."""
+    spec, T = load(file).spec(), 20
+    last = (np.arange(T) == T - 1).astype(np.float32)
+    random = np.random.default_rng(0)
+    with EpisodeStore.create(tmp_path / "demos", spec) as store:
+        store.append(
+            Episode(
+                obs={"state": random.uniform(0, 0.4, (T + 1, 3)).astype(np.float32), "stamp/state": np.arange(T + 1.0)},
+                action=random.uniform(-0.2, 0.2, (T, len(spec.action))).astype(np.float32), reward=last, score=last,
+                intervened=np.zeros(T, bool), terminated=True, truncated=False, extras={}, meta={},
+            )
+        )  # fmt: skip
+    return tmp_path / "demos"
+
+
+def test_fault_f31_refine_waits_beside_a_stopped_arm_too_and_ends_at_once_when_asked(
+    rig, spawn, file, policy, demos, tmp_path
+):
+    rig.call("stop")
+    lease = rig.value("lease")
+    refine = spawn(
+        *CLI, "refine", "--out", tmp_path / "run", "--robot", file, "--policy", policy, "--demos", demos,
+        *("--role", "actor", "--steps", 50, "--base-steps", 20, "agent:residual", "--agent.execute", 4),
+    )  # fmt: skip
+    rig.until(lambda: said(refine, "somebody called stop; only a person.*Waiting for that"), 60, "it says so")
+    time.sleep(WAITS)
+    assert rig.value("lease") == lease and not rig.setpoints and refine.poll() is None
+    since = time.monotonic()
+    refine.send_signal(signal.SIGINT)
+    assert refine.wait(10) == 0 and time.monotonic() - since < 6, refine.log.read_text()
+    assert said(refine, "ended while it waited") and not said(refine, "Traceback")
+
+
+def test_fault_f31_collect_tells_the_person_at_the_device_and_begins_after_the_reset(rig, file, tmp_path):
+    rig.position = HOME.copy()
+    rig.call("stop")
+    lease = rig.value("lease")
+    rig.node.destroy_publisher(rig.wishes.pop("teleop"))
+    with closing(Typed("collect", "--out", tmp_path / "mine", "--robot", file, "--device", "twist:stick")) as typed:
+        at = typed.until("WAITING: 0 of", 60)
+        typed.press("\n")
+        at = typed.until("somebody called stop; only a person.*reset_arm", 20, at)
+        time.sleep(1.0)
+        assert rig.value("lease") == lease and not rig.setpoints
+        rig.reset()
+        typed.press("\n")
+        at = typed.until("move to begin", 20, at)
+        assert rig.value("holder") == "teleop"
+        rig.call("teleop/release")  # somebody else, for it
+        at = typed.until("WAITING: 0 of.*let go of it", 20, at)
+        typed.press("\n")
+        at = typed.until("somebody else let go of the arm", 20, at)
+        typed.press("\n")
+        typed.until("move to begin", 20, at)
+        typed.press("q")
+        assert typed.wait(20) == 0, typed.shown
