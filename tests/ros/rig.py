@@ -41,7 +41,7 @@ def robot_yaml(path: Path, **changes: Any) -> Path:
 class Rig:
     """The arm's own topics at 100 Hz from a thread, and all setpoints that were ever sent to it."""
 
-    def __init__(self, node: Any, file: Path) -> None:
+    def __init__(self, node: Any, file: Path, sources: tuple[str, ...] = ("policy", "teleop")) -> None:
         from diagnostic_msgs.msg import DiagnosticStatus
         from geometry_msgs.msg import PoseStamped, WrenchStamped
         from rclpy.executors import SingleThreadedExecutor
@@ -58,7 +58,7 @@ class Rig:
         self._pose = node.create_publisher(PoseStamped, "current_pose", qos_profile_sensor_data)
         self._joints = node.create_publisher(JointState, "joint_states", qos_profile_sensor_data)
         self._wrench = node.create_publisher(WrenchStamped, "wrench", qos_profile_sensor_data)
-        self.wishes = {s: node.create_publisher(PoseStamped, f"{s}/target_pose", 1) for s in ("policy", "teleop")}
+        self.wishes = {s: node.create_publisher(PoseStamped, f"{s}/target_pose", 1) for s in sources}
         self._heart = node.create_publisher(UInt64, "homing/heartbeat", 1)
         self.controller = node.create_subscription(PoseStamped, "target_pose", self._take, 100)
         node.create_subscription(DiagnosticStatus, "arm_status", self._take_status, 1)

@@ -47,9 +47,8 @@ def policy(file, tmp_path):
 @pytest.fixture
 def rig(node, file, spawn):
     process = spawn("-m", "drivers.arm_node", "--robot", file)
-    rig = Rig(node, file)
+    rig = Rig(node, file, sources=())  # `deploy` or `collect` is the only one
     rig.process = process
-    node.destroy_publisher(rig.wishes.pop("policy"))  # `deploy` is the only one
     rig.until(lambda: rig.status and rig.value("sees the arm") == "True", 15, "the node sees the arm")
     yield rig
     rig.close()
@@ -212,7 +211,6 @@ def test_fault_f31_collect_tells_the_person_at_the_device_and_begins_after_the_r
     rig.position = HOME.copy()
     rig.call("stop")
     lease = rig.value("lease")
-    rig.node.destroy_publisher(rig.wishes.pop("teleop"))
     with closing(Typed("collect", "--out", tmp_path / "mine", "--robot", file, "--device", "twist:stick")) as typed:
         at = typed.until("WAITING: 0 of", 60)
         typed.press("\n")
