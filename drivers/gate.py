@@ -137,6 +137,7 @@ class Gate:
         self.counts: Counter[Verdict] = Counter()
         self._motion: Motion | None = None  # of the setpoint
         self._moved_at = -math.inf  # when, by the steady clock [s]
+        self._waits = ""  # what the setpoint waits for
 
     def _mover_for(self, c: GateLimits) -> Mover | JointMover:
         tool = Mover(
@@ -287,7 +288,7 @@ class Gate:
             return wrong
         c, turn, age = self.limits, unit_quat(target.turn), now - target.stamp
         if not -c.ahead <= age <= c.age:
-            return f"it comes from an observation {age:.3f} s old"
+            return f"it comes from an observation {age:.3f} s old{self._waiting}"
         away = length(target.position - state.position)
         turned = angle_between(turn, unit_quat(state.turn))
         if self._asked is None and (away > c.near or turned > c.near_turn):
@@ -299,9 +300,12 @@ class Gate:
             return f"it is tilted by {tilt:.2f} rad"
         away, turned = self.way_to(target)
         if away > c.lead or turned > c.lead_turn:
-            waits = f", which waits: {self._waits}" if self._waits else ""
-            return f"it is {away:.3f} m and {turned:.2f} rad ahead of the setpoint{waits}"
+            return f"it is {away:.3f} m and {turned:.2f} rad ahead of the setpoint{self._waiting}"
         return ""
+
+    @property
+    def _waiting(self) -> str:
+        return f"; the setpoint waits: {self._waits}" if self._waits else ""
 
     def way_to(self, target: Target) -> tuple[float, float]:
         """From the setpoint to a sound `target`, as far as it is inside [m], [rad]."""

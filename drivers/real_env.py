@@ -201,7 +201,10 @@ class RealEnv:
 
     def _pass(self, action: np.ndarray) -> np.ndarray:
         """A period in which `action` is asked for, to what is seen after it; what was really asked of the arm."""
-        self.executed = self._command(action)
+        if stepped := self._clock_stepped():
+            self.aborted = self.aborted or stepped  # there is no reading to begin from
+        else:
+            self.executed = self._command(action)
         self._ticker.wait()
         self.ticks, self.late = self._ticker.ticks, self._ticker.late
         if not self.aborted:

@@ -17,9 +17,9 @@ from robot_rl.geometry import angle_between, quat_inverse, quat_product, unit_qu
 from robot_rl.types import ArmState, Target
 
 GAIN = 5.0  # by which a twist closes what is left to the setpoint [1/s]
-FROZEN = 0.3  # so long must an arm have been moved, before its pose counts as standing still [s]
+FROZEN = 0.25  # so long must an arm have been moved, before its pose counts as standing still [s]
 MOVED = (0.015, 0.06)  # and by so much [m], [rad]
-SHARE = 0.1  # of what it was moved; less is none
+STILL = (0.002, 0.01)  # less is no motion [m], [rad]
 ZEROS = 0.5  # for so long a zero is repeated [s]
 
 Twist = tuple[np.ndarray, np.ndarray]  # (3,) [m/s] and (3,) [rad/s]
@@ -78,17 +78,20 @@ class Twists:
         return linear, angular
 
     def _frozen(self, state: ArmState) -> str:
-        """Whether the measured pose stands still though the arm is moved."""
-        if self._start is None:
+        """Whether the measured pose stands still though the arm was moved since it last went anywhere."""
+        start = self._start
+        if start is None or _went(start, state):
             self._start, self._asked, self._ticks = state, (0.0, 0.0), 0
+            return ""
         seconds = self._ticks * self.period
         if seconds < FROZEN or (self._asked[0] < MOVED[0] and self._asked[1] < MOVED[1]):
             return ""
-        went = length(state.position - self._start.position)
-        turned = angle_between(unit_quat(state.turn), unit_quat(self._start.turn))
-        still = went < SHARE * self._asked[0] and turned < SHARE * self._asked[1] + MOVED[1] * SHARE
-        self._start = None
-        return f"the measured pose stands still, though the arm was moved for {seconds:.2f} s" if still else ""
+        return f"the measured pose stands still, though the arm was moved for {seconds:.2f} s"
+
+
+def _went(before: ArmState, state: ArmState) -> bool:
+    turned = angle_between(unit_quat(state.turn), unit_quat(before.turn))
+    return length(state.position - before.position) > STILL[0] or turned > STILL[1]
 
 
 def _paced(way: np.ndarray, speed: float, acceleration: float) -> np.ndarray:

@@ -90,12 +90,13 @@ class Bench:
             self.measure()
 
     def state(self) -> ArmState:
-        return self.readings.last
+        return self.readings.last if len(self.readings) else self.latest
 
     def measure(self) -> None:
         if "arm" not in self.silent:
             state = ArmState(self.now(), self.position, self.turn, np.zeros(7) + self.time, self.opening, self.wrench)
             self.readings.add(self.now(), state)
+            self.latest = state
         if "tracker" not in self.silent:
             self.tracker.add(self.now(), {"cube_x": 0.001 * self.time})
 

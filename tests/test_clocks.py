@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from drivers.clocks import SimulatedTime, StepWatch
 from drivers.observer import Ticker
+from tests.lockstep import ROBOT, Bench
 
+REST = np.array([0, 0, 0, 0, 0, 0, -1.0], np.float32)
 STEPS = st.sampled_from([-3600.0, -10.0, -0.5, -0.05, -0.021, 0.021, 0.05, 0.5, 10.0, 3600.0])
 
 
@@ -75,3 +77,24 @@ def test_fault_f41_ticks_neither_hang_nor_hurry_after_a_step(step, at):
         clock.time += 0.01  # work
         ticker.wait()
     assert clock.slept == pytest.approx([0.04] * 20) and (ticker.ticks, ticker.late) == (20, 0)
+
+
+@pytest.mark.parametrize("step", [-3600.0, -10.0, -0.05, 0.05, 10.0, 3600.0])
+def test_fault_f41_an_episode_ends_with_the_steps_name_and_the_next_one_runs(step):
+    """Readings of before the step are of no time that can be compared: they are forgotten, on both sides."""
+    bench = Bench()
+    env = bench.env()
+    env.reset(0)
+    env.step(REST)
+    bench.shift += step
+    begin = bench.time
+    over = env.step(REST)
+    assert over.truncated and env.aborted == f"the clock stepped by {step:+.2f} s"
+    assert bench.time - begin == pytest.approx(1.0 / ROBOT.rate, abs=1e-6)
+    bench.sleep_until(bench.time + 2.0)
+    bench.reset()
+    obs = env.reset(1)
+    assert abs(obs["stamp/state"].item() - bench.now()) < 0.1
+    for _ in range(10):
+        last = env.step(REST)
+    assert not env.aborted and not last.truncated and last.obs["stamp/state"].item() > obs["stamp/state"].item()

@@ -196,7 +196,7 @@ def test_fault_f38_an_arm_that_stands_still_stops_the_setpoint_at_the_lead_and_i
         world.run(1)
         since += 1
         away = max(away, float(np.linalg.norm(world.arm_node.servo.gate.setpoint.position - at)))
-    assert "does not follow" in world.stopped or "stands still" in world.stopped or "ahead" in world.stopped
+    assert "does not follow" in world.stopped or "stands still" in world.stopped or "lags" in world.stopped
     assert away <= world.robot.limits.lead + 0.002 and since * world.period < 2.0
     world.run(100)  # the setpoint comes back to the arm
     world.free, fastest = 0, 0.0
