@@ -261,6 +261,8 @@ class World:
         return setpoint, np.array(positions), None
 
     def _move(self, setpoint: Any, joints: Any, twist: Any) -> None:
+        told = joints if self.joints_sent else setpoint
+        self.target = self.target if told is None else told  # a controller holds it
         if self.free:  # in an emergency stop
             self.free -= 1
             return
@@ -272,12 +274,10 @@ class World:
                 self.turn = Rotation.from_rotvec(angular * self.period) * self.turn
             return
         if self.joints_sent:
-            self.target = joints if joints is not None else self.target
             if self.target is not None:
                 self.q = self.q + share * (self.target - self.q)
                 self.position, self.turn = self.arm.pose(self.q)
             return
-        self.target = setpoint if setpoint is not None else self.target
         if self.target is not None:
             self.position = self.position + share * (self.target[0] - self.sag - self.position)
             turn = Rotation.from_quat(self.target[1])
