@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from drivers import robot_file
-from drivers.arm_listener import ArmListener, told_of_qos
+from drivers.arm_listener import ArmListener
 from drivers.controllers import controller_for
 from drivers.gate import Gate, Ruling
 from drivers.gripper import gripper_for
@@ -32,6 +32,7 @@ from drivers.messages import numbers_msg, pose_msg, pose_of, stamp_of
 from drivers.node_process import spin, split_ros_arguments, start_ros
 from drivers.robot_file import RobotFile
 from drivers.servo import HOMING, Servo
+from drivers.subscriptions import controllers_of, listen, name_of
 from robot_rl.types import RobotRLError, Target
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class ArmNode:
         self._openings: dict[str, float] = {}  # that each source wants
         self._heard = dict.fromkeys(SOURCES, -np.inf)  # when a source last said something, by the steady clock [s]
         self._logged = ""
+        self._controllers: tuple[str, ...] = ()  # who listens to the setpoints, as far as was looked
         self.overruns: deque[float] = deque(maxlen=1000)  # how much later than due each tick came [s]
         self._due, self.ticks = time.monotonic(), 0
         self._declare()
@@ -82,7 +84,7 @@ class ArmNode:
         self._due = max(self._due + self.period, steady)
         if not len(self.listener.readings):
             return
-        state = self.listener.readings.last
+        state = self.listener.sample()
         self._watch(steady)
         ruling = self.servo.tick(state, now, self._is_quiet(steady))
         if ruling is not None and ruling.sent is not None:
@@ -102,10 +104,8 @@ class ArmNode:
         gate, age = self.servo.gate, self.robot.limits.age
         if gate.stopped:
             return
-        if self.listener.problem:
-            gate.stop(self.listener.problem)
-        elif steady - self.listener.heard > age:
-            gate.stop(f"the arm's state is silent for {steady - self.listener.heard:.2f} s")
+        if problem := self.listener.problem:
+            gate.stop(problem)
         elif self.servo.commanded and steady - self._heard[gate.holder] > age:
             gate.stop(f"'{gate.holder}' is silent for {steady - self._heard[gate.holder]:.2f} s")
 
@@ -144,8 +144,8 @@ class ArmNode:
 
     def _arm(self, source: str, _request: Any, response: Any) -> Any:
         try:
-            if not len(self.listener.readings):
-                raise RobotRLError(f"the arm cannot be armed: {self.listener.problem}")
+            if problem := self.listener.problem:
+                raise RobotRLError(f"the arm cannot be armed: {problem}")
             if wrong := self._wrong_graph() or self._wrong_pose():
                 raise RobotRLError(f"the arm cannot be armed: {wrong}")
             silent = time.monotonic() - self._heard.get(source, -np.inf)
@@ -153,12 +153,13 @@ class ArmNode:
             if commands and silent < self.robot.limits.age:
                 raise RobotRLError(f"'{source}' commands the arm already; `{source}/release` ends that")
             self._openings.clear()
-            self.servo.arm(source, self.listener.readings.last, self.now())
+            self.servo.arm(source, self.listener.newest, self.now())
             response.success, response.message = True, str(self.servo.leases)
             self.publish_status()
         except RobotRLError as error:
             response.success, response.message = False, str(error)
-        self.node.get_logger().info(f"{source}/arm: {response.message}")
+        obeys = f"; {' and '.join(self._controllers)} listens to its setpoints" if response.success else ""
+        self.node.get_logger().info(f"{source}/arm: {response.message}{obeys}")
         return response
 
     def _hold(self, reason: str, source: str, _request: Any, response: Any) -> Any:
@@ -170,14 +171,18 @@ class ArmNode:
 
     def check_graph(self) -> None:
         """Stop where somebody else commands the controller too, or nobody listens."""
-        wrong = "" if self.servo.gate.stopped else self._wrong_graph()
+        wrong = "" if self.servo.gate.stopped else self._wrong_graph(armed=True)
         if wrong:
             self.servo.stop(wrong)
             self.node.get_logger().error(wrong)
 
-    def _wrong_graph(self) -> str:
-        publisher = self.controller.publisher
-        topic = publisher.topic_name
+    def _wrong_graph(self, armed: bool = False) -> str:
+        publisher, file = self.controller.publisher, self.robot.controller
+        topic, found = publisher.topic_name, controllers_of(self.node, publisher, file.node)
+        self._controllers = found.controllers
+        # The name of one that is followed already may be late to come; nobody begins to follow a nameless one.
+        if (wrong := found.wrong(topic, name_of(publisher.msg_type), file.node)) and not (armed and found.nameless):
+            return wrong
         if not publisher.get_subscription_count():
             return f"nobody listens on {topic}: is the controller active?"
         if (others := publisher_names(self.node, topic))[1:]:
@@ -203,7 +208,8 @@ class ArmNode:
         late = float(np.percentile(self.overruns, 99)) if self.overruns else 0.0
         age = self.now() - self.listener.readings.newest if len(self.listener.readings) else np.inf
         values = {
-            "sees the arm": -0.1 < age < self.robot.limits.age, "holder": gate.holder, "lease": self.servo.leases,
+            "sees the arm": not self.listener.problem, "holder": gate.holder, "lease": self.servo.leases,
+            "controller": ", ".join(self._controllers),
             "rests": gate.rests, "at home": self.servo.is_home(self.now()),
             "age of the state [s]": f"{age:.3f}", "ticks": self.ticks, "tick p99 late [s]": f"{late:.4f}",
             **{verdict: gate.counts[verdict] for verdict in ("sent", "clipped", "rejected", "stopped")},
@@ -273,7 +279,7 @@ class ArmNode:
                 ("target_gripper", JointState, self._take_gripper),
             ):
                 name = f"{source}/{topic}"
-                node.create_subscription(kind, name, partial(take, source), 1, event_callbacks=told_of_qos(node, name))
+                listen(node, kind, name, partial(take, source), 1, needed=False)
             node.create_service(Trigger, f"{source}/arm", partial(self._arm, source))
             let_go = partial(self._hold, f"'{source}' let go of it", source)
             node.create_service(Trigger, f"{source}/release", let_go)

@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from drivers.gate import Gate
+from drivers.graph import Endpoint as Endpoint
+from drivers.graph import Endpoints, absent
 from drivers.health import Level, StreamHealth
 from drivers.robot_file import REACH, RobotFile
 from robot_rl.types import ArmState, RobotRLError
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 FAR, TURNED = 0.01, 0.05  # measured pose and forward kinematics may differ so much [m], [rad]
 BEYOND = 0.5  # joints that are farther outside their limits are in another unit [rad]
-NAMED = 6  # topics at most, where one is missing
 KINDS = {
     "cartesian_impedance": "geometry_msgs/msg/PoseStamped",
     "joint_trajectory": "trajectory_msgs/msg/JointTrajectory",
@@ -30,17 +30,6 @@ KINDS = {
     "servo_twist": "geometry_msgs/msg/TwistStamped",
 }
 Finding = tuple[Level, str]
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """A publisher or a subscriber: the node's name with its namespace, and the type of the messages."""
-
-    node: str
-    kind: str
-
-
-Endpoints = Mapping[str, list[Endpoint]]  # by topic
 
 
 @dataclass
@@ -125,27 +114,6 @@ def streams_wrong(streams: list[Heard], published: Endpoints, steady: float) -> 
             level, text = heard.verdict(steady)
             if level != Level.OK:
                 yield level, f"{heard.name}: {text} ({heard.topic})"
-
-
-def absent(topic: str, kind: str, there: Endpoints, does: str, remedy: str) -> str:
-    """Why nobody `does` `topic`, and what is there instead: the same type, or a name like it; then the `remedy`."""
-    if others := there.get(topic):
-        kinds = sorted({e.kind for e in others} - {kind})
-        nodes = ", ".join(e.node for e in others)
-        if kinds:
-            return f"{topic} is {', '.join(kinds)} by {nodes}, and must be {kind}"
-        return f"{nodes} {does} {topic}, and nothing comes: is the hardware on and active? Is a firewall between?"
-    alike = [t for t, ends in there.items() if any(e.kind == kind for e in ends)]
-    close = get_close_matches(topic, there, NAMED)
-    found = sorted([*alike, *(t for t in close if t not in alike)], key=lambda t: not t.endswith(topic))
-    problem = f"nobody {does} {topic} ({kind})"
-    if not found:
-        return f"{problem}, nor anything like it: is the robot's driver running, with this ROS_DOMAIN_ID?"
-    listed = ", ".join(f"{t} ({there[t][0].kind} by {there[t][0].node})" for t in found[:NAMED])
-    spaces = [t.removesuffix(topic) for t in found if t.endswith(topic)]
-    if spaces:
-        remedy = f"for that namespace say `--ros-args -r __ns:={spaces[0]}`, and to ros2 launch namespace:={spaces[0]}"
-    return f"{problem}; there is {listed}; {remedy}"
 
 
 def arm_wrong(robot: RobotFile, measured: Measured, kinematics: MinkKinematics | None) -> Iterator[Finding]:

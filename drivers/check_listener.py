@@ -12,17 +12,17 @@ import numpy as np
 
 from drivers import check
 from drivers.arm_node import SOURCES
-from drivers.check import Endpoint, Finding, Heard, Measured
+from drivers.check import Finding, Heard, Measured
 from drivers.health import HealthLimits, Level, StreamHealth, camera_limits
 from drivers.messages import frame_of, pose_of, stamp_of
 from drivers.node_process import LOOK, end_ros, room_for_pictures, start_ros
 from drivers.robot_file import CameraFile, RobotFile
+from drivers.subscriptions import endpoint, name_of, quality
 from robot_rl.types import CameraSpec, RobotRLError
 
 if TYPE_CHECKING:
     from rclpy.node import Node
 
-DEPTH = 50  # of the queues: what is lost shall have been lost on the way
 DISCOVERY = 5.0  # nodes that are there may take so long to find one another [s]
 OURS = ("/rosout", "/parameter_events")  # every node's
 
@@ -65,7 +65,7 @@ class CheckListener:
     ) -> None:
         """`take` keeps what it wants of a message, and returns the picture where it is one."""
         health = StreamHealth(replace(limits, window=self._seconds))
-        heard = Heard(name, self.node.resolve_topic_name(topic), _name_of(kind), health)
+        heard = Heard(name, self.node.resolve_topic_name(topic), name_of(kind), health)
         self.streams.append(heard)
 
         def came(message: Any, info: dict[str, Any]) -> None:
@@ -78,7 +78,7 @@ class CheckListener:
             heard.add(stamp_of(message.header), now, steady, info["publication_sequence_number"], image)
 
         callback: Any = came  # rclpy's hints know of one argument, and it gives two to who takes two
-        self.node.create_subscription(kind, topic, callback, _quality(reliable=False))
+        self.node.create_subscription(kind, topic, callback, quality(reliable=False))
 
     def _take_joints(self, heard: Heard, message: Any) -> None:
         _take_numbers(heard, message)
@@ -108,7 +108,7 @@ class Graph:
             for get in (node.get_publishers_info_by_topic, node.get_subscriptions_info_by_topic)
         )
         self.published, self.heard = (
-            {t: [_endpoint(info) for info in infos] for t, infos in found.items()}
+            {t: [endpoint(info) for info in infos] for t, infos in found.items()}
             for found in (self.publishers, self.subscribers)
         )
 
@@ -121,7 +121,7 @@ class Graph:
             verdict, reason = qos_check_compatible(*pair)
             if verdict == QoSCompatibility.ERROR:
                 does = "listen best effort or reliable, and volatile" if publishes else "publish reliable and volatile"
-                node, why = _endpoint(info).node, reason.replace("ERROR: ", "").strip("; ")
+                node, why = endpoint(info).node, reason.replace("ERROR: ", "").strip("; ")
                 yield f"{topic}: the QoS of {node} does not match ours, {why}: let it {does}, without a deadline"
 
 
@@ -183,26 +183,11 @@ def _found(listener: CheckListener, graph: Graph, steady: float) -> Iterator[Fin
 def _refused(listener: CheckListener, graph: Graph) -> Iterator[str]:
     robot, resolve = listener.robot, listener.node.resolve_topic_name
     for heard in listener.streams:
-        yield from graph.refused(heard.topic, _quality(reliable=False), publishes=False)
+        yield from graph.refused(heard.topic, quality(reliable=False), publishes=False)
     for topic in (robot.controller.topic, robot.gripper.topic):
-        yield from graph.refused(resolve(topic), _quality(reliable=True), publishes=True)
+        yield from graph.refused(resolve(topic), quality(reliable=True), publishes=True)
     for topic in (f"{source}/{what}" for source in SOURCES for what in ("target_pose", "target_gripper")):
-        yield from graph.refused(resolve(topic), _quality(reliable=True), publishes=False)
-
-
-def _quality(reliable: bool) -> Any:
-    """As our nodes have it: volatile, and without a deadline."""
-    from rclpy.duration import Infinite
-    from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
-
-    return QoSProfile(
-        depth=DEPTH,
-        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
-        durability=DurabilityPolicy.VOLATILE,
-        deadline=Infinite,
-        liveliness=LivelinessPolicy.AUTOMATIC,
-        liveliness_lease_duration=Infinite,
-    )
+        yield from graph.refused(resolve(topic), quality(reliable=True), publishes=False)
 
 
 def _camera_limits(camera: CameraFile) -> HealthLimits:
@@ -231,11 +216,3 @@ def _take_picture(camera: CameraFile) -> Callable[[Heard, Any], np.ndarray]:
 
 def _kind_of(height: int, width: int, channels: int) -> str:
     return f"{width} x {height}, {'colour' if channels == 3 else 'depth'}"
-
-
-def _endpoint(info: Any) -> Endpoint:
-    return Endpoint(f"{info.node_namespace.rstrip('/')}/{info.node_name}", info.topic_type)
-
-
-def _name_of(kind: Any) -> str:
-    return f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"

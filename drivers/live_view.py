@@ -75,7 +75,7 @@ class LiveView:
     def _is_new(self, name: str, stream: Stream[Any]) -> bool:
         """Whether it has a reading that was not shown; then the screen stands at its moment."""
         newest = stream.newest
-        if not np.isfinite(newest) or newest <= self._shown.get(name, -np.inf):
+        if not np.isfinite(newest) or newest == self._shown.get(name):  # a clock that was set back begins anew
             return False
         self._shown[name] = newest
         self._screen.at(newest)

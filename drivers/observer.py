@@ -93,18 +93,22 @@ class Observer:
         return now - common_moment(self.streams)
 
     def silent(self, now: float, age_limit: float | None = None) -> str:
-        """Which stream is older `now` [s] than its limit, the robot's where none is given, in words; "": none is."""
-        if (age := self.age(now)) <= (self.robot.limits.age if age_limit is None else age_limit):
-            return ""
-        oldest = min(self.streams, key=lambda stream: stream.newest)
-        return f"the stream '{oldest.name}' is {age:.2f} s old"
+        """Which stream is older `now` [s] than its limit, by stamp or arrival, or of the future, and why, in words.
+
+        The limit is the robot's where none is given. "": none is; the oldest is named first.
+        """
+        limit = self.robot.limits.age if age_limit is None else age_limit
+        for stream in sorted(self.streams, key=lambda stream: stream.newest):
+            if wrong := stream.wrong(limit, now):
+                return wrong
+        return ""
 
     def await_readings(self, clock: Clock) -> None:
         """Wait for readings of every stream from after this call; raises where none come."""
         since = clock.now()
         while common_moment(self.streams) < since:
             if clock.now() > since + PATIENCE:
-                silent = [s.name for s in self.streams if s.newest < since]
+                silent = [s.name + (s.refused and f" ({s.refused})") for s in self.streams if s.newest < since]
                 raise RobotRLError(f"nothing new comes from {', '.join(silent)}; `robot-rl check` says what is there")
             clock.sleep_until(clock.now() + 0.01)
 

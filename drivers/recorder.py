@@ -31,6 +31,7 @@ from drivers.node_process import end_ros, split_ros_arguments, start_ros
 from drivers.observer import Clock, Observer, Ticker
 from drivers.robot_file import RobotFile
 from drivers.ros_robot import RosClock, RosStreams, spin_in_thread
+from drivers.subscriptions import NodeClocks
 from drivers.sync import Stream
 from drivers.take import Lease, Mark, Take, marked
 from robot_rl.episodes import GIB, EpisodeStore
@@ -93,7 +94,8 @@ class Recorder:
         if mark and self._last is not None:
             self._amend(self._last, mark)
         lease = self.lease
-        told = self._setpoint_age() <= self.observer.robot.limits.age or time.monotonic() > lease.since + PATIENCE
+        told = not self.setpoints.wrong(self.observer.robot.limits.age, self.clock.now())
+        told |= time.monotonic() > lease.since + PATIENCE
         if lease.source and lease.number != self._seen and told:
             self._begin(lease)
         else:
@@ -168,9 +170,6 @@ class Recorder:
         self.beats.append(time.monotonic())
         return ""
 
-    def _setpoint_age(self) -> float:
-        return self.clock.now() - self.setpoints.newest
-
     def _observe(self) -> Obs | None:
         try:
             return self.observer.observe()
@@ -182,8 +181,8 @@ class Recorder:
         """Why nothing can be recorded now, with `held` bytes still to be stored."""
         if silent := self.observer.silent(self.clock.now()):
             return silent
-        if (age := self._setpoint_age()) > self.observer.robot.limits.age:
-            return f"the arm's node told no setpoint for {age:.2f} s"
+        if silent := self.setpoints.wrong(self.observer.robot.limits.age, self.clock.now()):
+            return f"the arm's node tells no setpoint: {silent}"
         if lacking := self.store.lacks_room(self._free, held):
             return f"{lacking} (free_gib)"
         return ""
@@ -230,7 +229,8 @@ class RecorderNode:
 
     def __init__(self, node: Node, robot: RobotFile, store: EpisodeStore, name: str, asked: Callable[[], bool]) -> None:
         streams = RosStreams(node, robot)
-        self.node, self._opening, self._setpoints = node, np.nan, Stream[Target]("setpoint", HISTORY)
+        self.node, self._opening = node, np.nan
+        self._setpoints = Stream[Target]("setpoint", HISTORY, 0.0, NodeClocks(node), robot.limits.ahead)
         clock = RosClock(node, woken=lambda: asked() or not self.recorder.lease.source)
         self.recorder = Recorder(
             streams.observer(), self._setpoints, clock, store, node.get_logger(), free=self._declare() * GIB,

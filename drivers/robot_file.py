@@ -95,6 +95,9 @@ class ControllerFile:
 
     profile: Profile
     topic: str
+    node: str = ""
+    """the controller's node, with its namespace or without: no other that listens counts then; "": any but recorders,
+    viewers and the like"""
 
 
 @dataclass(frozen=True)

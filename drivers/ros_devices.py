@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from drivers.robot_file import RobotFile
+from drivers.subscriptions import listen, why_silent
 from drivers.teleop import DeadZone, DeviceLost, Event, Toggle
 from robot_rl import control
 from robot_rl.geometry import quat_inverse, quat_product, unit_quat, vector_from_quat
@@ -37,8 +38,9 @@ class Listener:
         self.last: dict[str, Any] = {}
         self._at: dict[str, float] = {}
         self._topics = {key: topic for key, (topic, _) in topics.items()}
+        self._kinds = {key: kind for key, (_, kind) in topics.items()}
         for key, (topic, kind) in topics.items():
-            self.node.create_subscription(kind, topic, self._take(key), 10)
+            listen(self.node, kind, topic, self._take(key), 10)
         self._end = spin_in_thread(self.node)
 
     def age(self, key: str) -> float:
@@ -50,8 +52,9 @@ class Listener:
         begin = time.monotonic()
         while key not in self._at:
             if time.monotonic() > begin + PATIENCE:
+                why = why_silent(self.node, self._kinds[key], self._topics[key])
                 self.close()
-                raise RobotRLError(f"nobody publishes on {self._topics[key]}: start it, with this ROS_DOMAIN_ID")
+                raise RobotRLError(why)
             time.sleep(0.02)
 
     def alive(self, key: str) -> None:

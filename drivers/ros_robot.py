@@ -10,18 +10,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drivers.arm_listener import HISTORY, ArmListener, told_of_qos
+from drivers.arm_listener import HISTORY, ArmListener
 from drivers.assisted import Corrector
-from drivers.messages import numbers_msg, path_msg, pose_msg, stamp_of
+from drivers.messages import numbers_msg, path_msg, pose_msg
+from drivers.named_numbers import NamedNumbers, names_of
 from drivers.node_process import end_ros
 from drivers.observer import Named, Observer
 from drivers.real_env import RealEnv
 from drivers.robot_file import RobotFile
+from drivers.subscriptions import NodeClocks, listen
 from drivers.sync import Stream
 from drivers.teleop import nobody
 from robot_rl.types import RobotRLError, Target
@@ -167,21 +170,22 @@ class RosStreams:
         from sensor_msgs.msg import Image, JointState
         from std_msgs.msg import Bool
 
+        clocks, ahead, qos = NodeClocks(self.node), self.robot.limits.ahead, qos_profile_sensor_data
         for name, sensor in self.robot.sensors.items():
-            numbers: Stream[Named] = Stream(name, HISTORY, sensor.latency)
+            numbers: Stream[Named] = Stream(name, HISTORY, sensor.latency, clocks, ahead)
             self.sensors[name] = numbers
-            self._listen(JointState, sensor.topic, _numbers_into(numbers), qos_profile_sensor_data)
+            merged = NamedNumbers(sensor.topic, names_of(self.robot, name), clocks, ahead)
+            take = partial(merged.feed, numbers)
+            listen(self.node, JointState, sensor.topic, take, qos, missing=numbers.refuse)
         for name, camera in self.robot.cameras.items():
             if camera.observed or self._watched:
-                pictures: Stream[np.ndarray] = Stream(name, 8, camera.latency)
+                pictures: Stream[np.ndarray] = Stream(name, 8, camera.latency, clocks, ahead)
                 self.shown[name] = pictures
                 if camera.observed:
                     self.cameras[name] = pictures
-                self._listen(Image, camera.topic, _pictures_into(pictures, self.node), qos_profile_sensor_data)
+                show = _pictures_into(pictures, self.node)
+                listen(self.node, Image, camera.topic, show, qos, missing=pictures.refuse)
         self.node.create_subscription(Bool, "world/success", self._take_success, 10)
-
-    def _listen(self, kind: Any, topic: str, take: Callable[[Any], None], qos: Any) -> None:
-        self.node.create_subscription(kind, topic, take, qos, event_callbacks=told_of_qos(self.node, topic))
 
     def _take_success(self, message: Any) -> None:
         self.success = message.data
@@ -249,13 +253,6 @@ class RosRobot:
         time.sleep(SETTLE)  # the arm's node shall not begin from a reading of before
 
 
-def _numbers_into(stream: Stream[Named]) -> Callable[[Any], None]:
-    def take(message: Any) -> None:
-        stream.add(stamp_of(message.header), dict(zip(message.name, message.position, strict=False)))
-
-    return take
-
-
 def _pictures_into(stream: Stream[np.ndarray], node: Node) -> Callable[[Any], None]:
     from drivers.messages import frame_of
 
@@ -264,6 +261,7 @@ def _pictures_into(stream: Stream[np.ndarray], node: Node) -> Callable[[Any], No
             frame = frame_of(message)
         except RobotRLError as error:  # raised here it would end the thread that spins, and with it all streams
             node.get_logger().error(f"{stream.name}: {error}", throttle_duration_sec=1.0)
+            stream.refuse(str(error))
             return
         stream.add(frame.stamp, frame.image)
 

@@ -47,8 +47,8 @@ class Bench:
         self.robot, self.time, self.source = robot, 100.0, "policy"
         self.period = 1.0 / robot.servo_rate
         self.position, self.turn, self.opening, self.wrench = MIDDLE.copy(), DOWN.copy(), 1.0, np.zeros(6)
-        self.readings: Stream[ArmState] = Stream("arm", 400, robot.arm_latency)
-        self.tracker: Stream[dict[str, float]] = Stream("tracker", 400)
+        self.readings: Stream[ArmState] = Stream("arm", 400, robot.arm_latency, self)
+        self.tracker: Stream[dict[str, float]] = Stream("tracker", 400, 0.0, self)
         self.silent: set[str] = set()  # streams that say nothing
         gate = Gate(robot.limits, robot.arm_limits, self.period)
         self.servo = Servo(gate, 1.0 / robot.rate, ("teleop", "policy"), np.array(robot.home))
@@ -60,6 +60,9 @@ class Bench:
         return self.servo.gate.stopped
 
     def now(self) -> float:
+        return self.time
+
+    def steady(self) -> float:
         return self.time
 
     def sleep_until(self, moment: float) -> None:
