@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from drivers import check
-from drivers.arm_node import SOURCES
+from drivers.arm_node import PATIENCE, SOURCES
 from drivers.check import Finding, Heard, Measured
 from drivers.health import HealthLimits, Level, StreamHealth, camera_limits
 from drivers.messages import frame_of, pose_of, stamp_of
 from drivers.node_process import LOOK, end_ros, room_for_pictures, start_ros
+from drivers.observer import oldest
 from drivers.robot_file import CameraFile, RobotFile
 from drivers.subscriptions import endpoint, name_of, quality
 from robot_rl.types import CameraSpec, RobotRLError
@@ -40,6 +41,7 @@ class CheckListener:
         self.measured = Measured()
         age = robot.limits.age
         arm = HealthLimits(robot.servo_rate, age / 2, age, ahead=robot.limits.ahead, frozen=inf)
+        self._parts: dict[tuple[str, frozenset[str]], Heard] = {}
         self._hear("joint_states", JointState, robot.joint_states, arm, self._take_joints)
         self._hear("pose", PoseStamped, robot.pose, arm, self._take_pose)
         if robot.wrench:
@@ -48,7 +50,8 @@ class CheckListener:
             limits = replace(arm, rate=robot.rate)
             self._hear(f"sensors.{name}", JointState, sensor.topic, limits, _take_numbers)
         for name, camera in robot.cameras.items():
-            self._hear(f"cameras.{name}", Image, camera.topic, _camera_limits(camera), _take_picture(camera))
+            limits = replace(_camera_limits(camera), ahead=robot.limits.ahead)
+            self._hear(f"cameras.{name}", Image, camera.topic, limits, _take_picture(camera))
         node.create_subscription(DiagnosticStatus, "arm_status", self._take_status, 1)
 
     def now(self) -> float:
@@ -65,24 +68,60 @@ class CheckListener:
     ) -> None:
         """`take` keeps what it wants of a message, and returns the picture where it is one."""
         health = StreamHealth(replace(limits, window=self._seconds))
-        heard = Heard(name, self.node.resolve_topic_name(topic), name_of(kind), health)
-        self.streams.append(heard)
+        first = Heard(name, self.node.resolve_topic_name(topic), name_of(kind), health)
+        self._hold(first)
+        self.streams.append(first)
 
         def came(message: Any, info: dict[str, Any]) -> None:
             steady, now = time.monotonic(), self.now()
+            heard = self._part(first, message) if hasattr(message, "name") else first
             try:
                 image = take(heard, message)
             except RobotRLError as error:
                 heard.wrong = str(error)
                 return
-            heard.add(stamp_of(message.header), now, steady, info["publication_sequence_number"], image)
+            stamp = now if name == "wrench" else stamp_of(message.header)  # wrenches count by arrival
+            heard.add(stamp, now, steady, info["publication_sequence_number"], image)
 
         callback: Any = came  # rclpy's hints know of one argument, and it gives two to who takes two
         self.node.create_subscription(kind, topic, callback, quality(reliable=False))
 
+    def _hold(self, heard: Heard) -> None:
+        """Judge it by the rules of those who hold the arm: `deploy` what it sees, the arm's node what it moves by."""
+        name, robot = heard.name, self.robot
+        seen = {f"cameras.{n}" for n, camera in robot.cameras.items() if camera.observed}
+        seen |= {f"sensors.{group.source}" for group in robot.state}
+        if name in {"joint_states", "pose", *seen}:
+            heard.oldest = oldest(robot)
+        if name in ("joint_states", "pose", "wrench"):
+            heard.patience = PATIENCE / robot.rate
+
+    def _part(self, first: Heard, message: Any) -> Heard:
+        """What is heard on the topic of `first` of the names in `message`: fingers may publish apart from the arm."""
+        part = frozenset(message.name)
+        if not first.part:
+            self._parts[first.topic, part], first.part = first, part
+            self._slow(first)
+        if (first.topic, part) not in self._parts:
+            health = StreamHealth(replace(first.health.limits, rate=self.robot.servo_rate))
+            made = Heard(first.name, first.topic, first.kind, health, part=part)
+            self._hold(made)
+            self._slow(made)
+            self._parts[first.topic, part] = made
+            self.streams.insert(self.streams.index(first) + 1, made)
+            for other in (h for (topic, _), h in self._parts.items() if topic == first.topic):
+                other.shared, other.health.counted = True, False  # the count is of all that one node publishes
+        return self._parts[first.topic, part]
+
+    def _slow(self, heard: Heard) -> None:
+        """Whatever is no joint of the arm may come as seldom as the policy looks."""
+        if not heard.part & set(self.robot.joints):
+            heard.health.limits = replace(heard.health.limits, rate=self.robot.rate)
+            heard.patience = inf
+
     def _take_joints(self, heard: Heard, message: Any) -> None:
         _take_numbers(heard, message)
-        self.measured.joints = heard.numbers
+        self.measured.joints |= heard.numbers
 
     def _take_pose(self, _heard: Heard, message: Any) -> None:
         self.measured.frame = message.header.frame_id
@@ -197,7 +236,9 @@ def _camera_limits(camera: CameraFile) -> HealthLimits:
 
 
 def _take_numbers(heard: Heard, message: Any) -> None:
-    heard.numbers = dict(zip(message.name, message.position, strict=False))
+    if len(message.name) != len(message.position):
+        raise RobotRLError(f"a message has {len(message.name)} names and {len(message.position)} positions")
+    heard.numbers = dict(zip(message.name, message.position, strict=True))
 
 
 def _take_picture(camera: CameraFile) -> Callable[[Heard, Any], np.ndarray]:

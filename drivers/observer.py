@@ -22,6 +22,12 @@ LATE = 0.1  # of a period; a tick that begins later than that is late
 PATIENCE = 5.0  # for the first readings [s]
 
 
+def oldest(robot: RobotFile) -> float:
+    """So old may an observation be when it is acted on [s]: what comes of it is followed until the next, a period
+    later, and refused from `limits.age` on, where the arm holds."""
+    return robot.limits.age - 1.0 / robot.rate
+
+
 class Clock(Protocol):
     """The time of the stamps."""
 

@@ -15,15 +15,13 @@ import numpy as np
 
 from drivers.actions import action_of, target_of
 from drivers.gate import Gate, Ruling
-from drivers.observer import Clock, Named, Observer, Ticker
+from drivers.observer import Clock, Named, Observer, Ticker, oldest
 from drivers.robot_file import RobotFile
 from drivers.sync import Stream, arm_at
 from drivers.teleop import DeviceLost, Human, nobody
 from robot_rl import control
 from robot_rl.depth import visible
 from robot_rl.types import ArmState, Obs, RobotRLError, Step, Target
-
-LAGS = 0.5  # of the age at which the arm is stopped
 
 
 class Arm(Protocol):
@@ -122,8 +120,8 @@ class RealEnv:
 
     @property
     def lagging(self) -> str:
-        """Which stream is on its way to be too old, in words; "": none is."""
-        return self._observer.silent(self._clock.now(), LAGS * self.robot.limits.age)
+        """Which stream is too old to act on, so that the arm holds, in words; "": none is."""
+        return self._observer.silent(self._clock.now(), oldest(self.robot))
 
     @property
     def pictures(self) -> dict[str, np.ndarray]:

@@ -94,6 +94,4 @@ def _not_newer(stamp: float, newest: float, now: float) -> str:
         return "its readings have no stamps; let the driver fill header.stamp when it acquires them"
     if stamp == newest:
         return "its stamps stand still"
-    return (
-        f"its last reading is stamped {newest - stamp:.2f} s before the one that it followed, {now - stamp:.2f} s ago"
-    )
+    return f"its last reading is stamped {now - stamp:.2f} s ago, before the one that it followed: {CLOCKS}"
