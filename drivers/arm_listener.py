@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
 HISTORY = 400  # readings that are kept
-WRENCHES = 200  # that may wait to be looked at: of a sensor at 1 kHz, those of a pause of 0.2 s
+WRENCHES = 50  # that may wait to be looked at: of a sensor at 1 kHz, those of a pause of 50 ms
+OFTEN = 0.7  # periods of the policy; a part that usually comes within so long is missed soon
 
 
 class WrenchPeak:
@@ -54,22 +55,28 @@ class ArmReadings:
         self._robot, self._clocks, ahead = robot, clocks, robot.limits.ahead
         self.readings: Stream[ArmState] = Stream("arm", HISTORY, robot.arm_latency, clocks, ahead)
         self.numbers: Stream[dict[str, float]] = Stream("joint_states", HISTORY, robot.arm_latency, clocks, ahead)
+        self.readings.explain = lambda: self.problem
         self.absent: dict[str, str] = {}  # why nothing comes on a topic, by its name in the robot's file
         self._joints = NamedNumbers(robot.joint_states, (*robot.joints, robot.gripper.joint), clocks, ahead)
         self._seen = NamedNumbers(robot.joint_states, names_of(robot, "joint_states"), clocks, ahead)
         self._pose, self._place = StampMonitor(clocks, ahead), (np.zeros(3), np.zeros(4))
         self._frame = robot.base_frame  # of the last pose
-        self._wrench, self._wrench_came = np.zeros(6), -np.inf  # by the steady clock [s]
+        self._wrench, self._felt = StampMonitor(clocks, np.inf), np.zeros(6)  # stamped with its arrival
         self._peak, self._reading_peak = WrenchPeak(), WrenchPeak()
 
     @property
     def heard(self) -> float:
-        """When a pose, the arm's joints and a wrench had all come anew, by the steady clock [s].
+        """When all parts had come anew, by the steady clock [s].
 
-        Not the fingers: theirs may come seldom, and they are only held to the age of readings.
+        Fingers and wrenches that come seldom count only by their age, else the arm would brake between any two.
         """
-        came = [self._pose.arrived, self._joints.arrived(self._robot.joints)]
-        return min([*came, self._wrench_came] if self._robot.wrench else came)
+        robot, joints, often = self._robot, self._joints, OFTEN / self._robot.rate
+        came = [self._pose.arrived, joints.arrived(robot.joints)]
+        if joints.gap((robot.gripper.joint,)) < often:
+            came.append(joints.arrived((robot.gripper.joint,)))
+        if robot.wrench and self._wrench.gap < often:
+            came.append(self._wrench.arrived)
+        return min(came)
 
     @property
     def problem(self) -> str:
@@ -89,7 +96,7 @@ class ArmReadings:
     @property
     def newest(self) -> ArmState:
         """The newest of each part, as old as the oldest of them, under the strongest wrench since the last `sample`."""
-        return self._together(self._peak.over(self._wrench))
+        return self._together(self._peak.over(self._felt))
 
     def sample(self) -> ArmState:
         """`newest`, and the next look begins."""
@@ -106,10 +113,10 @@ class ArmReadings:
     def take_wrench(self, message: Any) -> None:
         """A geometry_msgs/WrenchStamped."""
         force, torque = message.wrench.force, message.wrench.torque
-        self._wrench = np.array([force.x, force.y, force.z, torque.x, torque.y, torque.z])
-        self._wrench_came = self._clocks.steady()
-        self._peak.add(self._wrench)
-        self._reading_peak.add(self._wrench)
+        self._felt = np.array([force.x, force.y, force.z, torque.x, torque.y, torque.z])
+        self._wrench.admit(self._clocks.steady())
+        self._peak.add(self._felt)
+        self._reading_peak.add(self._felt)
 
     def take_pose(self, message: Any) -> None:
         """A geometry_msgs/PoseStamped of the tool."""
@@ -122,9 +129,7 @@ class ArmReadings:
         """A reading, where the oldest part is newer than that of the last, or the clock was set back."""
         if self._stamp() - self.readings.latency == self.readings.newest:
             return
-        if problem := self.problem:
-            self.readings.refuse(problem)
-        elif self.readings.add(self._stamp(), self._together(self._reading_peak.over(self._wrench))):
+        if not self.problem and self.readings.add(self._stamp(), self._together(self._reading_peak.over(self._felt))):
             self._reading_peak.clear()
 
     def _stamp(self) -> float:
@@ -137,12 +142,12 @@ class ArmReadings:
         return ArmState(self._stamp(), *self._place, joints, opening, wrench)
 
     def _wrong_wrench(self, limit: float) -> str:
-        topic, silent = self._robot.wrench, self._clocks.steady() - self._wrench_came
-        if self._wrench_came == -np.inf:
+        topic, silent = self._robot.wrench, self._clocks.steady() - self._wrench.arrived
+        if silent == np.inf:
             return f"nothing came yet on {topic}{self._absent(topic)}"
         if silent > limit:
             return f"the wrench on {topic} is silent for {silent:.2f} s"
-        return "" if np.isfinite(self._wrench).all() else f"the wrench on {topic} is no finite number: {self._wrench}"
+        return "" if np.isfinite(self._felt).all() else f"the wrench on {topic} is no finite number: {self._felt}"
 
     def _absent(self, topic: str) -> str:
         return f": {why}" if (why := self.absent.get(topic)) else ""

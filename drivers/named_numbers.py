@@ -65,6 +65,10 @@ class NamedNumbers:
         """When the part that came longest ago did, by the steady clock [s]; -inf where there is none."""
         return min((self._monitor(name).arrived for name in self._of(names)), default=-math.inf)
 
+    def gap(self, names: Iterable[str] = ()) -> float:
+        """What usually passes between two messages of the part of `names` that comes most seldom [s]."""
+        return max((self._monitor(name).gap for name in self._of(names)), default=math.inf)
+
     def wrong(self, limit: float, latency: float = 0.0) -> str:
         """Which part is older than `limit` [s], by stamp or arrival, or of the future, in words; "": none is."""
         parts = {part: None for name in self.wanted or self.values if (part := self._part_of.get(name))}

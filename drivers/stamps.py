@@ -14,6 +14,7 @@ from collections import Counter
 from typing import Literal, Protocol
 
 AHEAD = 0.02  # so far in the future may a stamp lie [s]: clocks differ a little
+NEW = 0.2  # share of the last gap in the usual one
 CLOCKS = "compare the two computers' clocks"
 Admission = Literal["kept", "anew", "refused"]  # "anew": kept, and all before it are to be forgotten
 
@@ -50,6 +51,7 @@ class StampMonitor:
         self.clocks, self.ahead = clocks, ahead
         self.newest = -math.inf  # the stamp of the last that was kept [s]
         self.arrived = -math.inf  # when it came, by the steady clock [s]
+        self.gap = 0.0  # usually between two that were kept [s]; 0: there were no two
         self.refused = ""  # why the last that came was not kept, in words; "": it was
         self.counts: Counter[str] = Counter()  # of those refused, by kind: "future", "order", "number"
 
@@ -63,7 +65,10 @@ class StampMonitor:
         anew = self.newest > now + self.ahead  # the clock was set back since
         if stamp <= self.newest and not anew:
             return self._refuse("order", _not_newer(stamp, self.newest, now))
-        self.newest, self.arrived, self.refused = stamp, self.clocks.steady(), ""
+        steady = self.clocks.steady()
+        if math.isfinite(gap := steady - self.arrived):
+            self.gap += (NEW if self.gap else 1.0) * (gap - self.gap)
+        self.newest, self.arrived, self.refused = stamp, steady, ""
         return "anew" if anew else "kept"
 
     def wrong(self, limit: float, now: float | None = None, latency: float = 0.0) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -41,6 +41,8 @@ class Stream(Generic[T]):
         self._values: deque[T] = deque(maxlen=length)
         self._monitor = StampMonitor(clocks, ahead)
         self._lock = Lock()  # readings come in one thread and are looked up in another
+        self.explain: Callable[[], str] = lambda: ""
+        """what whoever fills it knows of why nothing new comes, in words"""
 
     def __len__(self) -> int:
         return len(self._stamps)
@@ -66,15 +68,18 @@ class Stream(Generic[T]):
 
     @property
     def refused(self) -> str:
-        """Why the last that came was not kept; "": it was."""
-        return self._monitor.refused
+        """Why the last that came was not kept, or why nothing comes, as far as it is known; "": all is well."""
+        return self._monitor.refused or self.explain()
 
     def wrong(self, limit: float, now: float | None = None) -> str:
         """Why nothing may be moved by its last reading, in words: it is older than `limit` [s], by stamp or arrival, or
         of the future; "": nothing is wrong. `now` [s] is the clocks' where not given."""
         with self._lock:
             wrong = self._monitor.wrong(limit, now, self.latency)
-        return wrong and f"the stream '{self.name}' {wrong}"
+        if not wrong:
+            return ""
+        why = "" if self._monitor.refused else self.explain()
+        return f"the stream '{self.name}' {wrong}" + (f": {why}" if why else "")
 
     @property
     def newest(self) -> float:
