@@ -88,7 +88,8 @@ class ArmReadings:
             return f"{robot.pose} {wrong}{self._absent(robot.pose)}"
         if self._joints.values and (missing := self._joints.missing):
             has = ", ".join(self._joints.values)
-            return f"{robot.joint_states} lacks {', '.join(missing)}; it has {has}"
+            topics = " and ".join(topic for topic in (robot.joint_states, robot.gripper.joint_states) if topic)
+            return f"{topics} lacks {', '.join(missing)}; it has {has}{self._absent(robot.gripper.joint_states)}"
         if wrong := self._joints.wrong(limit, latency):
             return f"{wrong}{self._absent(robot.joint_states)}"
         return self._wrong_wrench(limit) if robot.wrench else ""
@@ -107,6 +108,11 @@ class ArmReadings:
     def take_joints(self, message: Any) -> None:
         """A sensor_msgs/JointState, of all joints or of some."""
         self._seen.feed(self.numbers, message)
+        if self._joints.take(message):
+            self._put_together()
+
+    def take_fingers(self, message: Any) -> None:
+        """A sensor_msgs/JointState of the gripper's own topic."""
         if self._joints.take(message):
             self._put_together()
 
@@ -167,6 +173,8 @@ class ArmListener(ArmReadings):
             (JointState, robot.joint_states, self.take_joints, qos_profile_sensor_data),
             (PoseStamped, robot.pose, self.take_pose, qos_profile_sensor_data),
         ]
+        if robot.gripper.joint_states:
+            topics.append((JointState, robot.gripper.joint_states, self.take_fingers, qos_profile_sensor_data))
         if robot.wrench:
             topics.append((WrenchStamped, robot.wrench, self.take_wrench, every))
         for kind, topic, take, qos in topics:

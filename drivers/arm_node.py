@@ -160,6 +160,9 @@ class ArmNode:
             response.success, response.message = False, str(error)
         obeys = f"; {' and '.join(self._controllers)} listens to its setpoints" if response.success else ""
         self.node.get_logger().info(f"{source}/arm: {response.message}{obeys}")
+        if response.success and self._controllers[1:]:
+            name = "; if one of them is not meant to, name the other in `controller.node` of the robot's file"
+            self.node.get_logger().warning(f"{len(self._controllers)} nodes listen to the setpoints{name}")
         return response
 
     def _hold(self, reason: str, source: str, _request: Any, response: Any) -> Any:

@@ -154,6 +154,8 @@ class Player:
         """What a bag must hold of the robot."""
         robot, arm = self.robot, self.arm
         topics: Topics = {robot.joint_states: (JOINTS, arm.take_joints), robot.pose: (POSE, arm.take_pose)}
+        if robot.gripper.joint_states:
+            topics[robot.gripper.joint_states] = (JOINTS, arm.take_fingers)
         if robot.wrench:
             topics[robot.wrench] = (WRENCH, arm.take_wrench)
         for name, stream in self.observer.sensors.items():

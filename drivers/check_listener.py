@@ -43,6 +43,8 @@ class CheckListener:
         arm = HealthLimits(robot.servo_rate, age / 2, age, ahead=robot.limits.ahead, frozen=inf)
         self._parts: dict[tuple[str, frozenset[str]], Heard] = {}
         self._hear("joint_states", JointState, robot.joint_states, arm, self._take_joints)
+        if robot.gripper.joint_states:
+            self._hear("gripper.joint_states", JointState, robot.gripper.joint_states, arm, self._take_joints)
         self._hear("pose", PoseStamped, robot.pose, arm, self._take_pose)
         if robot.wrench:
             self._hear("wrench", WrenchStamped, robot.wrench, arm, self._take_wrench)
@@ -91,7 +93,7 @@ class CheckListener:
         name, robot = heard.name, self.robot
         seen = {f"cameras.{n}" for n, camera in robot.cameras.items() if camera.observed}
         seen |= {f"sensors.{group.source}" for group in robot.state}
-        if name in {"joint_states", "pose", *seen}:
+        if name in {"joint_states", "gripper.joint_states", "pose", *seen}:
             heard.oldest = oldest(robot)
         if name in ("joint_states", "pose", "wrench"):
             heard.patience = PATIENCE / robot.rate

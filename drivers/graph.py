@@ -15,7 +15,7 @@ UNKNOWN = "_UNKNOWN_"  # in rmw's name of a node whose own has not come yet
 OURS = ("recorder", "view", "check", "practice", "policy_node", "policy_node_io", "teleop_device", "arm_node")
 # Parts of the names of nodes that record or show; and whole words of such names, which might be a part of others.
 LOOKERS = ("rosbag", "recorder", "mcap", "foxglove", "rqt", "rviz", "ros2cli", "rerun", "plotjuggler", "rosbridge")
-LOOKER_WORDS = {"bag", "record", "rosapi", "view", "viewer", "logger", "monitor", "echo", "collect", "camera"}
+LOOKER_WORDS = {"bag", "record", "rosapi", "view", "viewer", "logger", "monitor", "echo", "collect"}
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,8 @@ class GripperFile:
     profile: Literal["commands", "gripper_command", "parallel_gripper_command"] = "commands"
     """std_msgs/Float64MultiArray on the topic; or one of control_msgs' actions, GripperCommand (franka_gripper, and
     ros2_control up to Jazzy) or ParallelGripperCommand (newer)"""
+    joint_states: str = ""
+    """topic of its joint's state, sensor_msgs/JointState, where that does not come on the arm's; "": it does"""
     effort: float = 0.0
     """that an action may use [N] or [Nm]; 0: the server's own choice"""
 
@@ -273,7 +275,7 @@ class RobotFile:
         topics += [c.topic for c in self.cameras.values()] + [s.topic for s in self.sensors.values()]
         if not all(topics):
             wrong.append("one of its topics is empty")
-        for topic in (*topics, self.wrench):
+        for topic in (*topics, self.wrench, self.gripper.joint_states):
             if topic.startswith("/"):
                 wrong.append(f"the topic '{topic}' is absolute; drop the slash, namespaces are for the launch")
         return wrong

@@ -80,6 +80,8 @@ class SimRobotNode:
         now, robot = self.node.get_clock().now().nanoseconds * 1e-9, self.robot
         state = self.world.state(now, robot.gripper.closed, robot.gripper.open)
         self._joints.publish(numbers_msg(now, self.world.joint_names, self.world.joints()))
+        if robot.gripper.joint_states:
+            self._fingers.publish(numbers_msg(now, self.world.joint_names, self.world.joints()))
         if robot.wrench:
             self._wrench.publish(self._wrench_msg(now, state.wrench))
         self._pose.publish(pose_msg(now, robot.base_frame, state.position, state.turn))
@@ -129,6 +131,8 @@ class SimRobotNode:
 
         node, robot = self.node, self.robot
         self._joints = node.create_publisher(JointState, robot.joint_states, 10)
+        if robot.gripper.joint_states:
+            self._fingers = node.create_publisher(JointState, robot.gripper.joint_states, 10)
         self._pose = node.create_publisher(PoseStamped, robot.pose, 10)
         if robot.wrench:
             self._wrench = node.create_publisher(WrenchStamped, robot.wrench, 10)

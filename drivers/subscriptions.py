@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
 LOOK = 1.0  # between looks at the graph while something is not heard [s]
-PATIENCE = 3.0  # for a first message [s]; nodes that are there may take so long to find one another
+PATIENCE = 5.0  # for a first message [s]; nodes that are there may take so long to find one another
 DEPTH = 50  # of the queues of who judges streams: what is lost shall have been lost on the way
 NEAR = 12  # topics whose publishers are asked for, where one is missing
 REMEDY = "name the one that is meant in the robot's file, or remap it"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -50,6 +52,25 @@ def test_fault_f47_a_bag_whose_fingers_come_apart_becomes_the_episode_that_it_is
     assert (np.diff(apart.obs["stamp/state"]) > 0).all() and apart.meta["drops"] == 0
     joints = apart.obs["state"][:, 9]
     assert np.abs(joints - 0.1 * (apart.obs["stamp/state"] - 100.0)).max() < 0.0021, "those of that moment"
+
+
+def test_fault_f47_a_gripper_with_a_topic_of_its_own_is_read_there(tmp_path):
+    book = Bag(tmp_path / "bag")
+    book.status()
+    for k in range(100):
+        book.numbers("joint_states", JOINTS, [0.001 * k] * 7)
+        book.numbers("gripper/joint_states", ["finger"], [0.02])
+        book.numbers("objects", ["cube_x"], [0.0])
+        book.pose("current_pose", MIDDLE)
+        book.numbers("setpoint_gripper", ["gripper"], [0.25])
+        book.pose("setpoint", MIDDLE)
+        book.time = round(book.time + 0.01, 6)
+    robot = replace(ROBOT, gripper=replace(ROBOT.gripper, joint_states="gripper/joint_states"))
+    path = book.close()
+    (episode,) = bag.episodes(path, robot, "robot.yaml")
+    assert len(episode) >= 15
+    with pytest.raises(RobotRLError, match="joint_states lacks finger; it has joint1"):
+        converted(path)
 
 
 def test_fault_f40_one_stamp_of_the_future_in_a_bag_costs_one_reading_and_many_end_the_episode_by_name(tmp_path):

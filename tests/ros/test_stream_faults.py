@@ -284,8 +284,8 @@ def test_fault_f40_lying_stamps_are_left_out_or_named_and_what_is_seen_stays_fre
     )
     assert picture < 0.2 and tracker < 0.2 and held < 0.1
     for name, offset, words in (
-        ("wrist", 0.3, "the stream 'wrist' is .* s old: its last reading is stamped 0.3. s in the future"),
-        ("tracker", 1.0, "the stream 'tracker' is .* s old: its last reading is stamped 1.0. s in the future"),
+        ("wrist", 0.3, "the stream 'wrist' is .* s old: its last reading is stamped 0.[23]. s in the future"),
+        ("tracker", 1.0, "the stream 'tracker' is .* s old: its last reading is stamped (0.9.|1.0.) s in the future"),
     ):
         seen.offset = {name: offset}
         begin = time.monotonic()
@@ -293,7 +293,7 @@ def test_fault_f40_lying_stamps_are_left_out_or_named_and_what_is_seen_stays_fre
         took = time.monotonic() - begin
         said = seen.watch.silent(seen.now())
         print(f"HELD {name} {offset} s ahead: after {1000 * took:.0f} ms; {said}")
-        assert re.search(words, said.replace("0.29", "0.30").replace("0.99", "1.00")), said
+        assert re.search(words, said), said
         seen.offset = {}
         wait_until(lambda: seen.lag() is not None, 0.3)
     seen.silent = {"wrist"}
