@@ -61,7 +61,7 @@ def test_every_key_is_read(tmp_path):
         },
         "sensors": {"objects": {"topic": "o", "latency": 0.03}},
         "cameras": {"eye": {**CAMERA, "device": "sim:e", "rate": 15, "latency": 0.04, "shadows": False, "depth": True}},
-        "limits.lead": 0.05,
+        "limits.lead": 0.05, "controller.node": "n", "gripper.joint_states": "gj",
     }  # fmt: skip
     robot = changed(tmp_path, new, of="fr3")
     assert (robot.world, robot.rate, robot.servo_rate, robot.max_steps) == ("fr3:press", 10, 200, 7)
@@ -69,8 +69,8 @@ def test_every_key_is_read(tmp_path):
     assert (robot.joint_states, robot.pose, robot.wrench, robot.base_frame) == ("js", "p", "w", "b")
     assert (robot.arm_latency, robot.command_latency, robot.limits.lead) == (0.01, 0.02, 0.05)
     assert (robot.base.position, robot.base.turn) == ((1, 2, 0), tuple(turned))
-    assert vars(robot.controller) == new["controller"]
-    assert vars(robot.gripper) == new["gripper"]
+    assert vars(robot.controller) == {**new["controller"], "node": "n"}
+    assert vars(robot.gripper) == {**new["gripper"], "joint_states": "gj"}
     assert vars(robot.kinematics) == {**new["kinematics"], "joints": tuple("abcdefg"), "offset": (0, 0, 0.1)}
     assert vars(robot.sensors["objects"]) == new["sensors"]["objects"]
     assert vars(robot.cameras["eye"]) == {**new["cameras"]["eye"], "observed": True}
