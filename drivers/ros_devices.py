@@ -54,7 +54,7 @@ class Listener:
             if time.monotonic() > begin + PATIENCE:
                 why = why_silent(self.node, self._kinds[key], self._topics[key])
                 self.close()
-                raise RobotRLError(why)
+                raise RobotRLError(f"nothing came on {self._topics[key]}: {why}")
             time.sleep(0.02)
 
     def alive(self, key: str) -> None:
