@@ -5,7 +5,7 @@ RUN := .venv/bin
 export MUJOCO_GL ?= egl
 REAL_TIME := tests/ros tests/test_web_browser.py tests/test_teleop_terminal.py
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench lock locked sbom clean
 
 demo: .venv/.ready  ## demonstrations in, a better policy out: less than 10 minutes on 2 quiet cores
 	$(RUN)/robot-rl demo --out runs/demo
@@ -29,6 +29,21 @@ bench: .venv/.ready  ## speeds beside those of peers, in a table and in bench.js
 	$(RUN)/python -m pip install --quiet --upgrade pip
 	$(RUN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
+
+lock: .venv/.ready  ## requirements.lock: the tested versions with the SHA-256 of every file, for this Python and platform
+	$(RUN)/python .ci/lock.py requirements.lock --constraint constraints.txt --editable '.[dev]'
+
+locked:  ## the environment, of files whose hashes are those of requirements.lock, and of no other
+	$(PYTHON) .ci/require_system.py
+	$(PYTHON) -m venv .venv
+	$(RUN)/python -m pip install --quiet --require-hashes --no-deps --requirement requirements.lock
+	$(RUN)/python -m pip install --quiet --no-deps --editable .
+	touch .venv/.ready
+
+sbom: .venv/.ready  ## sbom.cdx.json: what is installed, with versions and licences (CycloneDX)
+	$(PYTHON) -m venv .venv/sbom
+	.venv/sbom/bin/python -m pip install --quiet cyclonedx-bom==7.5.0
+	.venv/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o sbom.cdx.json $(RUN)/python
 
 clean:  ## remove the environment; runs and data stay
 	rm -rf .venv build *.egg-info

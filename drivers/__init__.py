@@ -1,1 +1,5 @@
-"""What carries decisions to a real arm: not built yet."""
+"""What carries decisions to a real arm, and what is seen of it to whoever decides."""
+
+from drivers import interrupts
+
+interrupts.begin()

@@ -27,8 +27,12 @@ def target_of(action: np.ndarray, here: ArmState, channels: Sequence[Channel], s
 
 
 def action_of(target: Target, here: ArmState, channels: Sequence[Channel]) -> np.ndarray:
-    """The inverse of `target_of`: the action (A,) float32 that asks for `target`; beyond [-1, 1] it is cut."""
+    """The inverse of `target_of`: the action (A,) float32 that asks for `target`; beyond [-1, 1] it is cut.
+
+    Where the target asks nothing of the fingers, it asks for what they are measured at.
+    """
+    opening = here.gripper if target.gripper is None else target.gripper
     turned = vector_from_quat(quat_product(target.turn, quat_inverse(unit_quat(here.turn))))
     turns = turned if len(channels) > WITHOUT_TURNS else np.zeros(0)
-    delta = np.concatenate([target.position - here.position, turns, [1.0 - 2.0 * target.gripper]])
+    delta = np.concatenate([target.position - here.position, turns, [1.0 - 2.0 * opening]])
     return np.clip(control.to_unit(delta, channels), -1.0, 1.0).astype(np.float32)

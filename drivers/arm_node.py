@@ -4,10 +4,10 @@
 
 Of each source (teleop goes before policy) it takes `<source>/target_pose` (geometry_msgs/PoseStamped, whose stamp is
 that of the observation it came from) and `<source>/target_gripper` (sensor_msgs/JointState, one position, 0 closed to
-1 open). `<source>/arm` lets a source command and answers with the number of its lease, `<source>/release` and `stop`
-hold the arm for good, `homing/arm` takes it home. `arm_status` says at 10 Hz who commands, or why nobody does; see
-servo.py and gate.py for what is obeyed. What is sent to whatever controller is told on `setpoint` (PoseStamped) and
-`setpoint_gripper` (JointState) too, stamped with the time of sending.
+1 open), while it is armed: arm_services.py has the services for that. `arm_status` says at 10 Hz who commands, or why
+nobody does; see authority.py for who may do what when, servo.py and gate.py for what is obeyed. What is sent to
+whatever controller is told on `setpoint` (PoseStamped) and `setpoint_gripper` (JointState) too, stamped with the time
+of sending.
 """
 
 from __future__ import annotations
@@ -23,16 +23,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drivers import robot_file
-from drivers.arm_listener import ArmListener, told_of_qos
+from drivers import interrupts, robot_file
+from drivers.arm_listener import ArmListener
+from drivers.arm_services import ArmServices
+from drivers.authority import HOMING, Authority
+from drivers.clocks import STEP, StepWatch, read_together
 from drivers.controllers import controller_for
 from drivers.gate import Gate, Ruling
 from drivers.gripper import gripper_for
 from drivers.messages import numbers_msg, pose_msg, pose_of, stamp_of
-from drivers.node_process import spin, split_ros_arguments, start_ros
+from drivers.node_process import declare, make_node, spin, split_ros_arguments, start_ros
 from drivers.robot_file import RobotFile
-from drivers.servo import HOMING, Servo
-from robot_rl.types import RobotRLError, Target
+from drivers.servo import Servo
+from drivers.subscriptions import controllers_of, listen, name_of
+from robot_rl.types import ArmState, RobotRLError, Target
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
 SOURCES = ("teleop", "policy")  # the first goes before
 STATUS, CHECKS = 0.1, 0.5  # periods [s]
 PATIENCE = 1.4  # periods of the policy; whoever says nothing for so long is not followed until the next word
+MISSED_BEAT = 0.11  # likewise of homing's owner, whose heart beats at 10 Hz or faster [s]
 APART = (0.02, 0.1)  # measured pose and that of the measured joints, at most [m], [rad]
 UNKNOWN = "_UNKNOWN_"  # in rmw's name of a node whose own has not come yet
 LAST_TICKS = 1.0  # to come to rest in when it is shut down [s]
@@ -56,14 +61,21 @@ class ArmNode:
         self.period = 1.0 / robot.servo_rate
         self.listener = ArmListener(node, robot)
         self.controller, self.gripper = controller_for(node, robot), gripper_for(node, robot)
-        self.servo = self._new_servo(1.0)
+        # It outlives every servo, and its leases go on rising when this node is started anew.
+        self.authority = Authority(SOURCES, robot.limits.age, time.time_ns() // 1_000_000)
+        self.first_lease = self.authority.lease
+        self.servo = self._new_servo()
         self._openings: dict[str, float] = {}  # that each source wants
-        self._heard = dict.fromkeys(SOURCES, -np.inf)  # when a source last said something, by the steady clock [s]
-        self._logged = ""
+        self._last_number = 0, 0  # of a lease, and of the last wish under it by its publisher
+        self._logged, self._told, self._fingers_told = "", (0, ""), ""
+        self._controllers: tuple[str, ...] = ()  # who listens to the setpoints, as far as was looked
+        self._state: ArmState | None = None  # the last reading
+        self._steps = StepWatch(STEP, simulated=bool(node.get_parameter("use_sim_time").value))
         self.overruns: deque[float] = deque(maxlen=1000)  # how much later than due each tick came [s]
         self._due, self.ticks = time.monotonic(), 0
         self._declare()
-        self._offer_services()
+        self._open_topics()
+        ArmServices(node, self)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         node.create_timer(self.period, self.tick, clock=steady)
         node.create_timer(STATUS, self.publish_status, clock=steady)
@@ -76,43 +88,66 @@ class ArmNode:
 
     def tick(self) -> None:
         """One setpoint to the controller, or none where there is nothing to send."""
-        steady, now = time.monotonic(), self.now()
+        now, steady = read_together(self.now)
         self.ticks += 1
         self.overruns.append(max(steady - self._due, 0.0))
         self._due = max(self._due + self.period, steady)
-        if not len(self.listener.readings):
+        self._look_at_clock(now, steady)
+        if len(self.listener.readings):
+            self._state = self.listener.sample()
+        if (state := self._state) is None:
             return
-        state = self.listener.readings.last
         self._watch(steady)
-        ruling = self.servo.tick(state, now, self._is_quiet(steady))
+        ruling = self.servo.tick(state, now, steady, self._is_quiet(steady))
         if ruling is not None and ruling.sent is not None:
             self.controller.send(ruling.sent, self.servo.gate.joints, state, now)
-            self.gripper.send(ruling.sent.gripper, now)
-            self._tell(ruling.sent, now)
+            if ruling.sent.gripper is not None:  # until somebody asks, they stay as they are
+                self.gripper.send(ruling.sent.gripper, steady)  # it repeats by durations
+            self._tell(ruling.sent, state, now)
+            if self.controller.problem:
+                self.servo.stop(self.controller.problem)
         if ruling is not None:
             self._log(ruling)
+        else:
+            self.controller.rest(now)
+        self.tell_changes()
 
-    def _tell(self, sent: Target, now: float) -> None:
-        """The gripper first, so that both are there when the pose is."""
-        self._setpoint_gripper.publish(numbers_msg(now, ["gripper"], np.array([sent.gripper])))
+    def _look_at_clock(self, now: float, steady: float) -> None:
+        """Where the stamps' clock stepped, no reading of before it can be compared with now: stop, and forget them."""
+        if step := self._steps.look(now, steady):
+            if self.authority.held:
+                self.servo.stop(f"the clock stepped by {step:+.2f} s")
+            self.node.get_logger().error(f"the clock stepped by {step:+.2f} s: what was read before is forgotten")
+            self.listener.forget()
+
+    def tell_changes(self) -> None:
+        """A status at once where the holder or the reason changed: programs wait for it."""
+        if (changed := (self.authority.lease, self.authority.reason)) != self._told:
+            self._told = changed
+            self.publish_status()
+
+    def _tell(self, sent: Target, state: ArmState, now: float) -> None:
+        """The gripper first, so that both are there when the pose is; as measured where nobody asked it anything."""
+        opening = min(max(state.gripper, 0.0), 1.0) if sent.gripper is None else sent.gripper
+        self._setpoint_gripper.publish(numbers_msg(now, ["gripper"], np.array([opening])))
         self._setpoint.publish(pose_msg(now, self.robot.base_frame, sent.position, sent.turn))
 
     def _watch(self, steady: float) -> None:
         """What no stamp shows: readings that cannot be used, and silence while the clock of the stamps stands still."""
-        gate, age = self.servo.gate, self.robot.limits.age
-        if gate.stopped:
-            return
-        if self.listener.problem:
-            gate.stop(self.listener.problem)
-        elif steady - self.listener.heard > age:
-            gate.stop(f"the arm's state is silent for {steady - self.listener.heard:.2f} s")
-        elif self.servo.commanded and steady - self._heard[gate.holder] > age:
-            gate.stop(f"'{gate.holder}' is silent for {steady - self._heard[gate.holder]:.2f} s")
+        gate = self.servo.gate
+        if wrong := self.listener.problem:  # silence of any part too
+            self.controller.cut(wrong)
+            if not gate.stopped:
+                gate.stop(wrong)
 
     def _is_quiet(self, steady: float) -> bool:
         """Whether the arm or its holder missed a word, long before either counts as silent."""
-        heard = [self.listener.heard, *([self._heard[self.servo.gate.holder]] if self.servo.commanded else [])]
-        return steady - min(heard) > PATIENCE / self.robot.rate
+        authority, patience = self.authority, PATIENCE / self.robot.rate
+        if authority.state == "commanded":
+            whose = max(MISSED_BEAT, patience) if authority.holder == HOMING else patience
+            if authority.silence(steady) > whose:
+                return True
+        return steady - self.listener.heard > patience
 
     def _log(self, ruling: Ruling) -> None:
         """Each decision at debug level; what is new and not plain, for everyone."""
@@ -125,59 +160,76 @@ class ArmNode:
             log.warning(text)
         self._logged = text
 
-    def _take(self, source: str, message: Any) -> None:
+    def _take(self, source: str, message: Any, info: dict[str, Any]) -> None:
         if message.header.frame_id != self.robot.base_frame:
             frames = f"'{message.header.frame_id}', not '{self.robot.base_frame}'"
             self.node.get_logger().error(f"{source}/target_pose is in the frame {frames}", throttle_duration_sec=1.0)
             return
         position, turn = pose_of(message)
-        opening = self._openings.get(source)
-        if opening is None:  # it asked nothing of the fingers yet: they stay
-            opening = 0.0 if self.servo.gate.stopped else self.servo.gate.setpoint.gripper
-        target = Target(stamp_of(message.header), position, turn, opening, source)
-        if self.servo.offer(target, self.now()):
-            self._heard[source] = time.monotonic()
+        target = Target(stamp_of(message.header), position, turn, self._openings.get(source), source)
+        if not self._of_another(target, info["publication_sequence_number"]):
+            self.servo.offer(target, time.monotonic())
+        self.tell_changes()
+
+    def _of_another(self, wish: Target, number: int | None) -> bool:
+        """Whether a wish is of another publisher than those before it under this lease: then the arm is stopped.
+
+        A publisher numbers its messages. One that hung, and goes on after its successor was armed, is found by that,
+        where both nodes have the same name; the graph may still show one that was killed long ago. `number` is None
+        where the middleware tells none.
+        """
+        authority = self.authority
+        if number is None or not authority.held or wish.source != authority.holder or not wish.stamp > self.servo.since:
+            return False
+        lease, last = self._last_number
+        if lease == authority.lease and number <= last:
+            self.servo.stop(f"two publish on {wish.source}/target_pose at once; one of them has to go")
+            return True
+        self._last_number = authority.lease, number
+        return False
 
     def _take_gripper(self, source: str, message: Any) -> None:
         if len(message.position) == 1 and source == self.servo.gate.holder:  # others' are stale once they take over
             self._openings[source] = float(message.position[0])
 
-    def _arm(self, source: str, _request: Any, response: Any) -> Any:
-        try:
-            if not len(self.listener.readings):
-                raise RobotRLError(f"the arm cannot be armed: {self.listener.problem}")
-            if wrong := self._wrong_graph() or self._wrong_pose():
-                raise RobotRLError(f"the arm cannot be armed: {wrong}")
-            silent = time.monotonic() - self._heard.get(source, -np.inf)
-            commands = source == self.servo.gate.holder and self.servo.commanded and not self.servo.gate.stopped
-            if commands and silent < self.robot.limits.age:
-                raise RobotRLError(f"'{source}' commands the arm already; `{source}/release` ends that")
-            self._openings.clear()
-            self.servo.arm(source, self.listener.readings.last, self.now())
-            response.success, response.message = True, str(self.servo.leases)
-            self.publish_status()
-        except RobotRLError as error:
-            response.success, response.message = False, str(error)
-        self.node.get_logger().info(f"{source}/arm: {response.message}")
-        return response
+    def arm(self, source: str) -> None:
+        """Give `source` a lease; raises where it may not have one."""
+        self.authority.watch(steady := time.monotonic())
+        if wrong := self.authority.refuses(source):
+            raise RobotRLError(wrong)
+        if wrong := self.unready():
+            raise RobotRLError(f"the arm cannot be armed: {wrong}")
+        self.servo.arm(source, self.listener.newest, self.now(), steady)
+        self._openings.clear()
+        self.gripper.begin()
+        self.node.get_logger().info(f"{' and '.join(self._controllers)} listens to the setpoints")
+        if self._controllers[1:]:
+            name = "; if one of them is not meant to, name the other in `controller.node` of the robot's file"
+            self.node.get_logger().warning(f"{len(self._controllers)} nodes listen to the setpoints{name}")
 
-    def _hold(self, reason: str, source: str, _request: Any, response: Any) -> Any:
-        """`source` "" stops everyone."""
-        if source in ("", self.servo.gate.holder):
-            self.servo.stop(reason)
-        response.success, response.message = True, self.servo.gate.stopped or f"'{self.servo.gate.holder}' commands it"
-        return response
+    def unready(self) -> str:
+        """Why nobody could command this arm as things are; "": somebody could."""
+        if problem := self.listener.problem:
+            return problem
+        state, limits = self.listener.newest, self.robot.limits
+        if not -limits.ahead <= (age := self.now() - state.stamp) <= limits.age:
+            return f"what is known of it is {age:.2f} s old"
+        return self.servo.gate.unfit(state) or self._wrong_graph() or self._wrong_pose()
 
     def check_graph(self) -> None:
         """Stop where somebody else commands the controller too, or nobody listens."""
-        wrong = "" if self.servo.gate.stopped else self._wrong_graph()
+        wrong = "" if self.servo.gate.stopped else self._wrong_graph(armed=True)
         if wrong:
             self.servo.stop(wrong)
             self.node.get_logger().error(wrong)
 
-    def _wrong_graph(self) -> str:
-        publisher = self.controller.publisher
-        topic = publisher.topic_name
+    def _wrong_graph(self, armed: bool = False) -> str:
+        publisher, file = self.controller.publisher, self.robot.controller
+        topic, found = publisher.topic_name, controllers_of(self.node, publisher, file.node)
+        self._controllers = found.controllers
+        # The name of one that is followed already may be late to come; nobody begins to follow a nameless one.
+        if (wrong := found.wrong(topic, name_of(publisher.msg_type), file.node)) and not (armed and found.nameless):
+            return wrong
         if not publisher.get_subscription_count():
             return f"nobody listens on {topic}: is the controller active?"
         if (others := publisher_names(self.node, topic))[1:]:
@@ -196,25 +248,43 @@ class ArmNode:
         return self._kinematics.disagreement(self.listener.readings.last, *APART)
 
     def publish_status(self) -> None:
-        """Who commands the arm, or why nobody does."""
+        """Who commands the arm, or why nobody does; and why the fingers do not obey."""
         from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
         gate = self.servo.gate
         late = float(np.percentile(self.overruns, 99)) if self.overruns else 0.0
         age = self.now() - self.listener.readings.newest if len(self.listener.readings) else np.inf
         values = {
-            "sees the arm": -0.1 < age < self.robot.limits.age, "holder": gate.holder, "lease": self.servo.leases,
-            "rests": gate.rests, "at home": self.servo.is_home(self.now()),
+            "sees the arm": not self.listener.problem, "holder": gate.holder, "lease": self.servo.leases,
+            "armed as": self.authority.armed_as, "started": self.first_lease, "needs reset": self.authority.latched,
+            "rests": gate.rests, "at home": self._is_home(), "controller": ", ".join(self._controllers),
+            "opening": "" if gate.opening is None else gate.opening, "fingers": self._watch_fingers(),
             "age of the state [s]": f"{age:.3f}", "ticks": self.ticks, "tick p99 late [s]": f"{late:.4f}",
             **{verdict: gate.counts[verdict] for verdict in ("sent", "clipped", "rejected", "stopped")},
         }  # fmt: skip
-        level = DiagnosticStatus.ERROR if gate.stopped else DiagnosticStatus.OK
+        level = DiagnosticStatus.WARN if values["fingers"] else DiagnosticStatus.OK
+        level = DiagnosticStatus.ERROR if gate.stopped else level
         status = DiagnosticStatus(level=level, name="arm", message=gate.stopped, hardware_id=self.robot.arm)
         status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
         self._status.publish(status)
         self._beats += 1
         if self._beats % round(1.0 / STATUS) == 0:
             self._diagnose(status)
+
+    def _watch_fingers(self) -> str:
+        """What is wrong with them, told in the log once; "": nothing."""
+        self.gripper.watch(time.monotonic())
+        problem, log = self.gripper.problem, self.node.get_logger()
+        if problem != self._fingers_told and problem:
+            log.warning(problem)
+        elif problem != self._fingers_told:
+            log.info("the fingers obey")
+        self._fingers_told = problem
+        return problem
+
+    def _is_home(self) -> bool:
+        readings = self.listener.readings
+        return bool(len(readings)) and self.servo.is_home(readings.last, time.monotonic())
 
     def _diagnose(self, status: Any) -> None:
         from diagnostic_msgs.msg import DiagnosticArray
@@ -229,8 +299,7 @@ class ArmNode:
         scale = FloatingPointRange(from_value=0.01, to_value=1.0, step=0.0)
         about = "share of the robot's speeds that is allowed; only to be changed while the arm is stopped"
         descriptor = ParameterDescriptor(description=about, floating_point_range=[scale])
-        value = self.node.declare_parameter("speed_scale", 1.0, descriptor).value
-        self.servo = self._new_servo(value)
+        self._limit(declare(self.node, "speed_scale", 1.0, descriptor))
         self.node.add_on_set_parameters_callback(self._set)
 
     def _set(self, parameters: list[Any]) -> Any:
@@ -238,29 +307,33 @@ class ArmNode:
 
         for parameter in parameters:
             if parameter.name == "speed_scale":
-                if not self.servo.gate.stopped or not self.servo.gate.rests:
-                    reason = "speed_scale cannot change while the arm is armed; call `stop` first"
-                    return SetParametersResult(successful=False, reason=reason)
-                self.servo = self._new_servo(parameter.value)
+                try:
+                    self._limit(parameter.value)
+                except RobotRLError as error:
+                    return SetParametersResult(successful=False, reason=f"speed_scale: {error}")
         return SetParametersResult(successful=True)
 
-    def _new_servo(self, scale: float) -> Servo:
+    def _limit(self, scale: float) -> None:
+        limits = self.robot.limits
+        limits = replace(limits, speed=scale * limits.speed, turn_speed=scale * limits.turn_speed)
+        self.servo.gate.limit(limits)
+        self.controller.limits = limits
+
+    def _new_servo(self) -> Servo:
         robot, self._kinematics = self.robot, None
         if robot.kinematics is not None:
             from drivers.kinematics import from_file
 
             self._kinematics = from_file(robot.kinematics)
-        limits = replace(robot.limits, speed=scale * robot.limits.speed, turn_speed=scale * robot.limits.turn_speed)
         gated = self._kinematics if robot.kinematics and robot.kinematics.gated else None
-        gate = Gate(limits, robot.arm_limits, self.period, gated)
+        gate = Gate(robot.limits, robot.arm_limits, self.period, gated)
         home = np.array(robot.home) if robot.home else None
-        return Servo(gate, 1.0 / robot.rate - robot.command_latency, SOURCES, home)
+        return Servo(gate, 1.0 / robot.rate - robot.command_latency, SOURCES, home, self.authority)
 
-    def _offer_services(self) -> None:
+    def _open_topics(self) -> None:
         from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
         from geometry_msgs.msg import PoseStamped
         from sensor_msgs.msg import JointState
-        from std_srvs.srv import Trigger
 
         node, self._beats = self.node, 0
         self._status = node.create_publisher(DiagnosticStatus, "arm_status", 1)
@@ -273,12 +346,7 @@ class ArmNode:
                 ("target_gripper", JointState, self._take_gripper),
             ):
                 name = f"{source}/{topic}"
-                node.create_subscription(kind, name, partial(take, source), 1, event_callbacks=told_of_qos(node, name))
-            node.create_service(Trigger, f"{source}/arm", partial(self._arm, source))
-            let_go = partial(self._hold, f"'{source}' let go of it", source)
-            node.create_service(Trigger, f"{source}/release", let_go)
-        node.create_service(Trigger, f"{HOMING}/arm", partial(self._arm, HOMING))
-        node.create_service(Trigger, "stop", partial(self._hold, "somebody called stop", ""))
+                listen(node, kind, name, partial(take, source), 1, needed=False, informed=take == self._take)
 
 
 def publisher_names(node: Node, topic: str) -> list[str]:
@@ -288,15 +356,14 @@ def publisher_names(node: Node, topic: str) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the node until it is asked to end; then the arm comes to rest first."""
+    interrupts.listen()
     own, ros = split_ros_arguments(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--robot", type=Path, required=True, help="the robot's YAML file")
     try:
         robot = robot_file.load(parser.parse_args(own).robot)
         asked = start_ros(ros)
-        import rclpy
-
-        node = rclpy.create_node("arm_node")
+        node = make_node("arm_node")
         arm = ArmNode(node, robot)
     except RobotRLError as error:
         print(f"arm_node: {error}", file=sys.stderr)
@@ -304,7 +371,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def rests() -> bool:
         arm.servo.stop("the node is shut down")
-        return arm.servo.gate.rests
+        return arm.servo.gate.rests and arm.controller.resting
 
     spin(node, asked, rests, LAST_TICKS)
     return 0

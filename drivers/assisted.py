@@ -16,7 +16,7 @@ import numpy as np
 
 from drivers.gate import GateLimits
 from drivers.observer import Clock, Ticker
-from drivers.teleop import HAND, Device, DeviceLost, Human, Screen, Status, action_of_hand, nobody
+from drivers.teleop import HAND, Device, DeviceLost, Human, Screen, Status, action_of_hand, hint_of, nobody
 from robot_rl import control
 from robot_rl.types import Env, Obs, RobotRLError, Spec, Step
 
@@ -50,6 +50,14 @@ class SteadyClock:
     def now(self) -> float:
         """[s]"""
         return time.monotonic()
+
+    def steady(self) -> float:
+        """The same [s]."""
+        return time.monotonic()
+
+    def stepped(self) -> float:
+        """Never [s]."""
+        return 0.0
 
     def sleep_until(self, moment: float) -> None:
         """See `Clock`."""
@@ -137,7 +145,7 @@ class Corrector:
         self._beats.append(now)
         while self._beats[0] <= now - 1.0:
             self._beats.popleft()
-        share = f"taken over in {self._taken} of {self._steps} steps"
+        share = hint_of(self._person.device) or f"taken over in {self._taken} of {self._steps} steps"
         status = Status("correcting", 0, 0, self._steps, self._person.held, len(self._beats), message=share)
         if env is not None:
             status = replace(status, age=env.age, drops=env.late, lagging=env.lagging, images=env.pictures)

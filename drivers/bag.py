@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,13 @@ import numpy as np
 from drivers.actions import action_of
 from drivers.arm_listener import HISTORY, ArmReadings
 from drivers.messages import frame_of, pose_of, stamp_of
+from drivers.named_numbers import NamedNumbers, names_of
 from drivers.observer import Named, Observer, Ticker
 from drivers.robot_file import RobotFile
 from drivers.sync import Stream
-from drivers.take import Lease, Take, marked
+from drivers.take import Lease, Take, lease_in, marked
+from robot_rl import bounded_yaml
+from robot_rl.formats.paths import require_contained
 from robot_rl.types import Episode, RobotRLError, Target
 
 POSE, JOINTS, WRENCH = "geometry_msgs/msg/PoseStamped", "sensor_msgs/msg/JointState", "geometry_msgs/msg/WrenchStamped"
@@ -59,11 +63,11 @@ class Player:
     """Implements `Clock`, by the times at which messages were recorded: sleeping plays the bag."""
 
     def __init__(self, reader: Any, robot: RobotFile, name: str) -> None:
-        self.robot, self.arm, self.success = robot, ArmReadings(robot), False
-        self.setpoints: Stream[Target] = Stream("setpoint", HISTORY)
+        self._opening, self._time, self._why = np.nan, -np.inf, ""
+        self.robot, self.arm, self.success = robot, ArmReadings(robot, self), False
+        self.setpoints = self._stream("setpoint", 0.0)
         self.lease = Lease(name="before the bag")  # so that one that has begun already counts
         self.observer = Observer(robot, self.arm.readings, *self._streams())
-        self._opening, self._time, self._why = np.nan, -np.inf, ""
         self._messages = self._played(reader, self._chosen(reader, name))
         self._next = next(self._messages, None)
 
@@ -77,6 +81,14 @@ class Player:
     def now(self) -> float:
         """[s]"""
         return self._time
+
+    def steady(self) -> float:
+        """The bag's time, which is that of receiving: it does not step [s]."""
+        return self._time
+
+    def stepped(self) -> float:
+        """Never [s]."""
+        return 0.0
 
     def sleep_until(self, moment: float) -> None:
         """Play everything that was recorded up to then."""
@@ -127,29 +139,36 @@ class Player:
 
     def _wrong(self) -> str:
         """Why nothing can be recorded now."""
-        age = self._time - self.setpoints.newest
-        silent = f"no setpoint came for {age:.2f} s" if age > self.robot.limits.age else ""
-        self._why = self.observer.silent(self._time) or silent
+        self._why = self.observer.silent(self._time) or self.setpoints.wrong(self.robot.limits.age)
         return self._why
 
     def _streams(self) -> tuple[dict[str, Stream[Named]], dict[str, Stream[np.ndarray]]]:
         robot = self.robot
         used = {g.source for g in robot.state} - {"position", "rot6d", "joints"}
-        sensors = {n: Stream[Named](n, HISTORY, s.latency) for n, s in robot.sensors.items() if n in used}
+        sensors: dict[str, Stream[Named]] = {
+            n: self._stream(n, s.latency) for n, s in robot.sensors.items() if n in used
+        }
         if "joint_states" in used:
             sensors["joint_states"] = self.arm.numbers
         seen = {n: c for n, c in robot.cameras.items() if c.observed}
-        return sensors, {n: Stream[np.ndarray](n, 8, c.latency) for n, c in seen.items()}
+        return sensors, {n: self._stream(n, c.latency, 8) for n, c in seen.items()}
+
+    def _stream(self, name: str, latency: float, length: int = HISTORY) -> Stream[Any]:
+        return Stream(name, length, latency, self, self.robot.limits.ahead)
 
     def _topics(self) -> Topics:
         """What a bag must hold of the robot."""
         robot, arm = self.robot, self.arm
         topics: Topics = {robot.joint_states: (JOINTS, arm.take_joints), robot.pose: (POSE, arm.take_pose)}
+        if robot.gripper.joint_states:
+            topics[robot.gripper.joint_states] = (JOINTS, arm.take_fingers)
         if robot.wrench:
             topics[robot.wrench] = (WRENCH, arm.take_wrench)
         for name, stream in self.observer.sensors.items():
             if name != "joint_states":
-                topics[robot.sensors[name].topic] = (JOINTS, _numbers_into(stream))
+                topic = robot.sensors[name].topic
+                merged = NamedNumbers(topic, names_of(robot, name), self, robot.limits.ahead)
+                topics[topic] = (JOINTS, partial(merged.feed, stream))
         for name, pictures in self.observer.cameras.items():
             topics[robot.cameras[name].topic] = (IMAGE, _pictures_into(pictures))
         return topics
@@ -221,18 +240,10 @@ class Player:
 
     def _take_status(self, message: Any) -> None:
         said = {v.key: v.value for v in message.values}
-        self.lease = self.lease.then(message.message, said["holder"], said["lease"], self._time)
+        self.lease = self.lease.then(message.message, said["holder"], lease_in(said), self._time)
 
     def _take_success(self, message: Any) -> None:
         self.success = message.data
-
-
-def _numbers_into(stream: Stream[Named]) -> Callable[[Any], None]:
-    def take(message: Any) -> None:
-        numbers = zip(message.name, (float(p) for p in message.position), strict=False)
-        stream.add(stamp_of(message.header), dict(numbers))
-
-    return take
 
 
 def _pictures_into(stream: Stream[np.ndarray]) -> Callable[[Any], None]:
@@ -252,6 +263,10 @@ def _opened(path: Path) -> Iterator[Any]:
         from rosbags.typesys import Stores, get_typestore
     except ImportError as error:
         raise RobotRLError(f"bags need rosbags: pip install 'robot-rl[bags]' ({error})") from error
+    if path.is_dir():
+        require_contained(path)
+    if (about := path / "metadata.yaml").is_file():
+        bounded_yaml.require_bounded(about, "the bag's", times=20)
     try:
         with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY)) as reader:
             yield reader

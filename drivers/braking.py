@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from robot_rl.geometry import (
 )
 
 EXACT = 1e-9  # rounding is no excess [m], [rad], [m/s]
+INNER = 1e-6  # [m], [rad]
 HALVINGS = 14  # of the way between a braked and a wanted velocity
 
 
@@ -39,6 +40,15 @@ class Motion:
     def rests(self) -> bool:
         """Whether it stands still, but for rounding."""
         return bool(np.abs(self.velocity).max() < 1e-6 and np.abs(self.turning).max() < 1e-6)
+
+    def at_rest(self) -> Motion:
+        """The same place, without motion."""
+        return replace(self, velocity=np.zeros(3), turning=np.zeros(3))
+
+    @property
+    def hindered(self) -> str:
+        """What of the arm kept it from going where it was asked to; "": nothing."""
+        return ""
 
 
 class Mover:
@@ -58,6 +68,53 @@ class Mover:
         self._acceleration, self._turn_acceleration = accelerations
         self._cosine = math.cos(tilt)
 
+    @property
+    def limits(self) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, float, tuple, tuple, float]:
+        """What it was made of."""
+        speeds, accelerations = (self._speed, self._turn_speed), (self._acceleration, self._turn_acceleration)
+        return (self.low, self.high), self.axis, self.tilt, speeds, accelerations, self.period
+
+    def eased(self, share: float) -> Mover:
+        """The same with a `share` of speeds and accelerations, and a hair less of box and cone."""
+        box = self.low + INNER, self.high - INNER
+        speeds = share * self._speed, share * self._turn_speed
+        accelerations = share * self._acceleration, share * self._turn_acceleration
+        return Mover(box, self.axis, self.tilt - INNER, speeds, accelerations, self.period)
+
+    def keeps(
+        self, positions: np.ndarray, turns: np.ndarray, velocities: np.ndarray, turnings: np.ndarray, slack: float = 0.0
+    ) -> bool:
+        """Whether a way is within all limits, but for `slack`: poses (k, 3), (k, 4), velocities (k + 1, 3)."""
+        T = self.period
+        if (positions < self.low - slack).any() or (positions > self.high + slack).any():
+            return False
+        for rates, fastest, hardest in (
+            (velocities, self._speed, self._acceleration),
+            (turnings, self._turn_speed, self._turn_acceleration),
+        ):
+            changes = np.diff(rates, axis=0)
+            if (rates[1:] ** 2).sum(1).max() > (fastest + slack) ** 2:
+                return False
+            if (changes**2).sum(1).max() > (hardest * T + slack) ** 2:
+                return False
+        x, y, z, w = turns.T
+        up = np.stack([2 * (x * z + y * w), 2 * (y * z - x * w), 1 - 2 * (x * x + y * y)], axis=1) @ self.axis
+        return bool(up.min() >= self._cosine - slack)
+
+    def ways_to_rest(self, motion: Motion) -> tuple[float, float]:
+        """How far `motion` goes on while it brakes, and a period more [m], [rad]."""
+        speed, spin, T = _length(motion.velocity), _length(motion.turning), self.period
+        return speed * (0.5 * speed / self._acceleration + T), spin * (0.5 * spin / self._turn_acceleration + T)
+
+    def hardest(self, motion: Motion) -> float:
+        """The largest share of its velocities that one period of braking may take off `motion`."""
+        linear = self._acceleration * self.period / max(_length(motion.velocity), EXACT)
+        return min(linear, self._turn_acceleration * self.period / max(_length(motion.turning), EXACT))
+
+    def begin(self, position: np.ndarray, turn: np.ndarray, joints: np.ndarray) -> Motion:
+        """At rest at a pose; `joints` are not looked at."""
+        return Motion(np.array(position, float), unit_quat(turn), np.zeros(3), np.zeros(3))
+
     def tilt_of(self, turn: np.ndarray) -> float:
         """The angle of the tool's z axis from the cone's middle [rad]."""
         return math.acos(min(max(float(_tool_axis(turn) @ self.axis), -1.0), 1.0))
@@ -68,9 +125,9 @@ class Mover:
         excess = self.tilt_of(turn) - self.tilt
         if excess <= 0:
             return position, turn
-        about = _cross(_tool_axis(turn), self.axis)
+        about = cross(_tool_axis(turn), self.axis)
         if (length := math.sqrt(about @ about)) < EXACT:  # upside down: any way back is as short
-            about = _cross(self.axis, np.eye(3)[np.abs(self.axis).argmin()])
+            about = cross(self.axis, np.eye(3)[np.abs(self.axis).argmin()])
             length = math.sqrt(about @ about)
         back = quat_from_vector(about / length * (excess + EXACT))
         return position, unit_quat(quat_product(back, turn))
@@ -102,7 +159,7 @@ class Mover:
     def _swing_and_twist(self, turn: np.ndarray, goal: np.ndarray) -> np.ndarray:
         """The way (3,) that takes the tool's axis along a great circle, which stays in the cone, and turns about it."""
         axis, wanted = _tool_axis(turn), _tool_axis(goal)
-        normal = _cross(axis, wanted)
+        normal = cross(axis, wanted)
         sine = math.sqrt(normal @ normal)
         swing = normal * (math.atan2(sine, float(axis @ wanted)) / sine) if sine > EXACT else np.zeros(3)
         rest = quat_product(goal, quat_inverse(quat_product(quat_from_vector(swing), turn)))
@@ -134,7 +191,7 @@ class Mover:
         if speed == 0.0:
             return True
         about, tool = turning / speed, _tool_axis(motion.turn)
-        along, across = tool @ self.axis, _cross(about, tool) @ self.axis
+        along, across = tool @ self.axis, cross(about, tool) @ self.axis
         middle = (about @ tool) * (about @ self.axis)
         angle = 0.0
         while speed > 0:
@@ -156,7 +213,7 @@ def _next(
 ) -> np.ndarray:
     """The velocity (3,) nearest to `wanted` that is allowed after `velocity`; `staying`: and can stop at its end."""
     fast = math.sqrt(wanted @ wanted)
-    fastest = min(speed, _speed_to_stop(fast * period, acceleration, period)) if staying else speed
+    fastest = min(speed, speed_to_stop(fast * period, acceleration, period)) if staying else speed
     if fast > fastest:
         wanted = wanted * (fastest / fast)
     wanted = velocity + _capped(wanted - velocity, acceleration * period)
@@ -180,17 +237,21 @@ def _way(speed: float, acceleration: float, period: float) -> float:
     return period * ((more + 1) * speed - less * more * (more + 1) / 2)
 
 
-def _speed_to_stop(distance: float, acceleration: float, period: float) -> float:
+def speed_to_stop(distance: float, acceleration: float, period: float) -> float:
     """The inverse of `_way`."""
     less = acceleration * period
     more = math.floor((math.sqrt(1 + 8 * distance / (period * less)) - 1) / 2)
     return (distance / period + less * more * (more + 1) / 2) / (more + 1)
 
 
-def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """As `np.cross` of (3,), at a tenth of its time."""
     (ax, ay, az), (bx, by, bz) = a.tolist(), b.tolist()
     return np.array([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
+
+
+def _length(vector: np.ndarray) -> float:
+    return math.sqrt(vector @ vector)
 
 
 def _capped(vector: np.ndarray, most: float) -> np.ndarray:

@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drivers import robot_file
+from drivers import interrupts, robot_file
 from drivers.camera import LiveCamera
 from drivers.health import Level, StreamHealth, camera_limits
 from drivers.messages import image_msg, stamp_msg
-from drivers.node_process import room_for_pictures, spin, split_ros_arguments, start_ros
+from drivers.node_process import declare, make_node, room_for_pictures, spin, split_ros_arguments, start_ros
 from drivers.opencv_camera import OpencvCamera
 from drivers.realsense import RealSenseCamera
 from drivers.robot_file import CameraFile, RobotFile
@@ -33,7 +33,7 @@ REPORT = 1.0  # between reports of it when nothing changes [s]
 class CameraNode:
     """Publishes one camera; whoever spins `node` drives it."""
 
-    def __init__(self, node: Node, name: str, file: CameraFile, camera: LiveCamera) -> None:
+    def __init__(self, node: Node, name: str, file: CameraFile, camera: LiveCamera, frame_id: str) -> None:
         from diagnostic_msgs.msg import DiagnosticArray
         from rclpy.event_handler import PublisherEventCallbacks
         from rclpy.qos import qos_profile_sensor_data
@@ -42,7 +42,7 @@ class CameraNode:
         self._node, self._name, self._file, self._camera = node, name, file, camera
         self._health = StreamHealth(camera_limits(file.rate))
         self._level, self._reported, self._refused = Level.OK, 0.0, 0
-        self._frame_id = _frame_id(node, name)
+        self._frame_id = frame_id
         callbacks = PublisherEventCallbacks(incompatible_qos=self._refuse)
         self._images = node.create_publisher(Image, file.topic, qos_profile_sensor_data, event_callbacks=callbacks)
         self._diagnostics = node.create_publisher(DiagnosticArray, "diagnostics", 10)
@@ -115,20 +115,20 @@ def open_camera(name: str, file: CameraFile) -> LiveCamera:
 
 def main(arguments: list[str] | None = None) -> int:
     """Publish until SIGINT or SIGTERM; 2 when that cannot begin."""
+    interrupts.listen()
     own, ros = split_ros_arguments(sys.argv[1:] if arguments is None else arguments)
     asked_for = _parser().parse_args(own)
     try:
         file = _camera_of(robot_file.load(asked_for.robot), asked_for.camera)
         asked = start_ros(ros)
+        with room_for_pictures():
+            node = make_node(f"{asked_for.camera}_camera")
+        frame_id = _frame_id(node, asked_for.camera)
         camera = open_camera(asked_for.camera, file)
     except RobotRLError as error:
         print(f"camera_node: {error}", file=sys.stderr)
         return 2
-    import rclpy
-
-    with room_for_pictures():
-        node = rclpy.create_node(f"{asked_for.camera}_camera")
-    CameraNode(node, asked_for.camera, file, camera)
+    CameraNode(node, asked_for.camera, file, camera, frame_id)
 
     def closed() -> bool:
         camera.close()  # before the node, which its thread wakes
@@ -150,7 +150,7 @@ def _frame_id(node: Node, name: str) -> str:
     from rcl_interfaces.msg import ParameterDescriptor
 
     described = ParameterDescriptor(description="tf frame of the pictures: x right, y down, z ahead", read_only=True)
-    return str(node.declare_parameter("frame_id", f"{name}_optical_frame", described).value)
+    return str(declare(node, "frame_id", f"{name}_optical_frame", described))
 
 
 def _steady_clock() -> Any:

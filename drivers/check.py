@@ -5,24 +5,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from drivers.gate import Gate
+from drivers.graph import Endpoint as Endpoint
+from drivers.graph import Endpoints, absent, listeners
 from drivers.health import Level, StreamHealth
 from drivers.robot_file import REACH, RobotFile
+from drivers.stamps import StampMonitor
 from robot_rl.types import ArmState, RobotRLError
 
 if TYPE_CHECKING:
-    from drivers.kinematics import MinkKinematics
+    from drivers.kinematics import MujocoKinematics
 
 FAR, TURNED = 0.01, 0.05  # measured pose and forward kinematics may differ so much [m], [rad]
+HELD = 0.02  # share of the time that the arm may be held by a stream: what this process misses looks like that too
 BEYOND = 0.5  # joints that are farther outside their limits are in another unit [rad]
-NAMED = 6  # topics at most, where one is missing
 KINDS = {
     "cartesian_impedance": "geometry_msgs/msg/PoseStamped",
     "joint_trajectory": "trajectory_msgs/msg/JointTrajectory",
@@ -30,17 +34,6 @@ KINDS = {
     "servo_twist": "geometry_msgs/msg/TwistStamped",
 }
 Finding = tuple[Level, str]
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """A publisher or a subscriber: the node's name with its namespace, and the type of the messages."""
-
-    node: str
-    kind: str
-
-
-Endpoints = Mapping[str, list[Endpoint]]  # by topic
 
 
 @dataclass
@@ -58,11 +51,55 @@ class Heard:
     """of the last message that names its numbers"""
     wrong: str = ""
     """why its messages cannot be read"""
+    part: frozenset[str] = frozenset()
+    """the names that come together in its messages, where they have names"""
+    shared: bool = False
+    """others bring other names on this topic"""
+    oldest: float = math.inf
+    """so old may its readings be when they are acted on [s]; see `observer.oldest`"""
+    patience: float = math.inf
+    """so long may it be silent before the arm brakes [s]"""
+
+    def __post_init__(self) -> None:
+        self._moment = _Moment()
+        self._monitor = StampMonitor(self._moment, self.health.limits.ahead)
+        self._kept: list[tuple[float, float]] = []  # of those that `Stream` would keep: age, arrival [s]
 
     def add(self, stamp: float, now: float, steady: float, number: int | None, image: np.ndarray | None = None) -> None:
         """A reading of the moment `stamp` came at `now`, by the steady clock at `steady` [s]; see `StreamHealth`."""
         self.ages.append(now - stamp)
         self.health.add(stamp, steady, number=number, image=image)
+        self._moment.time, self._moment.moment = now, steady
+        if self._monitor.admit(stamp) != "refused":
+            self._kept.append((now - stamp, steady))
+
+    @property
+    def called(self) -> str:
+        """Its name; with the names that only it brings, where others are on its topic."""
+        return f"{self.name} ({', '.join(sorted(self.part)[:2])})" if self.shared else self.name
+
+    def held(self) -> str:
+        """By the rule of `deploy` and the arm's node: how much of the time it would hold the arm, in words."""
+        ages, arrivals = np.array([a for a, _ in self._kept]), np.array([t for _, t in self._kept])
+        gaps = np.diff(arrivals)
+        if not len(gaps) or not gaps.sum() > 0:
+            return ""
+        old = np.clip(ages[:-1] + gaps - self.oldest, 0.0, gaps)
+        quiet = np.clip(gaps - self.patience, 0.0, gaps)
+        share = float(np.maximum(old, quiet).sum() / gaps.sum())
+        if share <= HELD:
+            return ""
+        rates = f"{self.health.rate:.1f} Hz, and {self.health.limits.rate:g} Hz were asked for"
+        what = f"its readings become {float((ages[:-1] + gaps).max()):.2f} s old"
+        limit = min(self.oldest, self.patience)
+        return f"{rates}: {what}, and above {limit:.2f} s the arm is held: {100 * share:.0f} % of the time"
+
+    def odd(self) -> str:
+        """Stamps that `Stream` leaves out, in words; "": there are none."""
+        counts, most = self._monitor.counts, -min(self.ages, default=0.0)
+        ahead = f"{counts['future']} of {len(self.ages)} stamps are up to {most:.2f} s in the future"
+        order = f"{counts['order'] + counts['number']} of {len(self.ages)} stamps are not newer than the one before"
+        return "; ".join([*([ahead] if counts["future"] else []), *([order] if counts["order"] else [])])
 
     @property
     def age(self) -> float:
@@ -73,7 +110,22 @@ class Heard:
         """Of `StreamHealth`, as if the last reading had come as late as they usually do."""
         if self.wrong:
             return Level.ERROR, self.wrong
-        return self.health.verdict(self.age - self.health.age(0.0) if self.ages else 0.0, steady)
+        level, text = self.health.verdict(self.age - self.health.age(0.0) if self.ages else 0.0, steady)
+        if level < Level.ERROR and (held := self.held()):
+            return Level.ERROR, held
+        return (Level.WARN, odd) if level == Level.OK and (odd := self.odd()) else (level, text)
+
+
+class _Moment:
+    """Implements `Clocks` by what is told."""
+
+    time = moment = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    def steady(self) -> float:
+        return self.moment
 
 
 @dataclass
@@ -97,7 +149,7 @@ def table(streams: Iterable[Heard], steady: float) -> str:
         still = "-" if not heard.kind.endswith("Image") else "YES" if "frozen" in text else "no"
         shown = numbers if heard.ages else ["-"] * 4
         verdict = "ok" if level == Level.OK else f"{level.name}: {text}"
-        rows.append((heard.name, heard.topic, shown[0], shown[1], shown[2], shown[3], still, verdict))
+        rows.append((heard.called, heard.topic, shown[0], shown[1], shown[2], shown[3], still, verdict))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
@@ -116,39 +168,20 @@ def streams_wrong(streams: list[Heard], published: Endpoints, steady: float) -> 
     yield from _clocks_wrong([heard for heard in streams if heard.ages])
     for heard in streams:
         names = [e.node for e in published.get(heard.topic, [])]
+        parts = [other.part for other in streams if other.topic == heard.topic and other.part]
+        apart = len(parts) >= len(names) and sum(map(len, parts)) == len(frozenset().union(*parts))
         if not heard.ages and not heard.wrong:
             remedy = f"or let `{heard.name}` of the robot's file say what it is called"
             yield Level.ERROR, f"{heard.name}: {absent(heard.topic, heard.kind, published, 'publishes', remedy)}"
-        elif names[1:]:
+        elif names[1:] and not apart and not (heard.shared and heard.part != parts[0]):
             yield Level.ERROR, f"{len(names)} publish on {heard.topic}: {', '.join(names)}; one of them has to go"
         elif not _is_off(heard):
             level, text = heard.verdict(steady)
             if level != Level.OK:
-                yield level, f"{heard.name}: {text} ({heard.topic})"
+                yield level, f"{heard.called}: {text} ({heard.topic})"
 
 
-def absent(topic: str, kind: str, there: Endpoints, does: str, remedy: str) -> str:
-    """Why nobody `does` `topic`, and what is there instead: the same type, or a name like it; then the `remedy`."""
-    if others := there.get(topic):
-        kinds = sorted({e.kind for e in others} - {kind})
-        nodes = ", ".join(e.node for e in others)
-        if kinds:
-            return f"{topic} is {', '.join(kinds)} by {nodes}, and must be {kind}"
-        return f"{nodes} {does} {topic}, and nothing comes: is the hardware on and active? Is a firewall between?"
-    alike = [t for t, ends in there.items() if any(e.kind == kind for e in ends)]
-    close = get_close_matches(topic, there, NAMED)
-    found = sorted([*alike, *(t for t in close if t not in alike)], key=lambda t: not t.endswith(topic))
-    problem = f"nobody {does} {topic} ({kind})"
-    if not found:
-        return f"{problem}, nor anything like it: is the robot's driver running, with this ROS_DOMAIN_ID?"
-    listed = ", ".join(f"{t} ({there[t][0].kind} by {there[t][0].node})" for t in found[:NAMED])
-    spaces = [t.removesuffix(topic) for t in found if t.endswith(topic)]
-    if spaces:
-        remedy = f"for that namespace say `--ros-args -r __ns:={spaces[0]}`, and to ros2 launch namespace:={spaces[0]}"
-    return f"{problem}; there is {listed}; {remedy}"
-
-
-def arm_wrong(robot: RobotFile, measured: Measured, kinematics: MinkKinematics | None) -> Iterator[Finding]:
+def arm_wrong(robot: RobotFile, measured: Measured, kinematics: MujocoKinematics | None) -> Iterator[Finding]:
     """What forbids moving from where the arm was measured: frame, names, units, limits, and its kinematics."""
     units = [*_joints_wrong(robot, measured), *_pose_wrong(robot, measured)]
     yield from units
@@ -158,7 +191,7 @@ def arm_wrong(robot: RobotFile, measured: Measured, kinematics: MinkKinematics |
         return  # what follows would be wrong for the same reason
     state = _state(robot, measured)
     try:
-        Gate(robot.limits, robot.arm_limits, 1.0 / robot.servo_rate).arm(state, "check")
+        Gate(robot.limits, robot.arm_limits, 1.0 / robot.servo_rate).arm(state, "check", time.monotonic())
     except RobotRLError as error:
         yield Level.ERROR, str(error)
     if kinematics is None:
@@ -169,19 +202,24 @@ def arm_wrong(robot: RobotFile, measured: Measured, kinematics: MinkKinematics |
 
 def names_wrong(robot: RobotFile, streams: list[Heard]) -> Iterator[Finding]:
     """Numbers of the policies' state that no message brings."""
-    numbers = {heard.name.removeprefix("sensors."): heard for heard in streams if heard.numbers}
     for group in robot.state:
-        if (heard := numbers.get(group.source)) is None:
-            continue
-        known = {*heard.numbers, *robot.joints, robot.gripper.joint}  # of these two arm_wrong tells
-        if missing := [name for name in group.names or group.channels if name not in known]:
-            yield Level.ERROR, f"{heard.topic} lacks {', '.join(missing)}; it has {', '.join(heard.numbers)}"
+        parts = [h for h in streams if h.numbers and h.name.removeprefix("sensors.") == group.source]
+        has = [name for heard in parts for name in heard.numbers]
+        known = {*has, *robot.joints, robot.gripper.joint}  # of these two arm_wrong tells
+        if parts and (missing := [name for name in group.names or group.channels if name not in known]):
+            yield Level.ERROR, f"{parts[0].topic} lacks {', '.join(missing)}; it has {', '.join(has)}"
 
 
 def commands_wrong(robot: RobotFile, topics: tuple[str, str], published: Endpoints, heard: Endpoints) -> Iterator[str]:
     """Whether the controller's and the gripper's topic, both with namespace, have a listener and nobody else's word."""
-    for topic, kind in zip(topics, (KINDS[robot.controller.profile], KINDS["forward_command"]), strict=True):
-        if not any(e.kind == kind for e in heard.get(topic, [])):
+    kinds = KINDS[robot.controller.profile], KINDS["forward_command"]
+    by_topic = 2 if robot.gripper.profile == "commands" else 1  # an action is no topic: see check_gripper.py
+    for topic, kind in list(zip(topics, kinds, strict=True))[:by_topic]:
+        node = robot.controller.node if topic == topics[0] else ""
+        found = listeners(heard.get(topic, []), kind, node)
+        if found.lookers and (wrong := found.wrong(topic, kind, node)):
+            yield wrong
+        elif not found.controllers and not found.nameless:
             yield absent(topic, kind, heard, "listens on", "is the controller active (ros2 control list_controllers)?")
         nodes = [e.node for e in published.get(topic, [])]
         if any(not node.endswith("/arm_node") for node in nodes) or nodes[1:]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from drivers.teleop import AXES, Device, DeviceLost, Event
+from drivers.teleop import AXES, Device, DeviceLost, Event, hint_of
 
 PERIOD = 0.02  # between two looks [s]
 TOLD = 0.5  # between two lines [s]
@@ -30,6 +30,8 @@ class Read:
     took: list[float] = field(default_factory=list)
     """each look [s]"""
     lost: str = ""
+    hint: str = ""
+    """the last one that the device gave"""
 
     def add(self, hand: np.ndarray | None, events: list[Event], took: float) -> None:
         """One look."""
@@ -60,7 +62,7 @@ def verdict(rest: Read, used: Read) -> tuple[str, bool]:
         drift = float(np.linalg.norm(rest.largest))
         problems.append(f"at rest it moves in {share:.0f} % of the time, by {drift:.3f}: calibrate it, or clean it")
     if not used.held:
-        problems.append("nobody held the dead-man: is it the right button, and the right device?")
+        problems.append(used.hint or "nobody held the dead-man: is it the right button, and the right device?")
     if used.lost:
         problems.append(used.lost)
     if (slow := float(np.quantile(rest.took + used.took, 0.95))) > SLOW:
@@ -84,8 +86,10 @@ def _read(device: Device, seconds: float, tell: Callable[[str], None]) -> Read:
             read.lost = str(error)
             break
         read.add(hand, events, time.monotonic() - now)
+        read.hint = hint_of(device) or read.hint
         if now > told + TOLD:
-            tell("  free" if hand is None else f"  held {np.round(hand[:6], 2)} {'closed' if hand[6] > 0 else 'open'}")
+            free = f"  free; {hint}" if (hint := hint_of(device)) else "  free"
+            tell(free if hand is None else f"  held {np.round(hand[:6], 2)} {'closed' if hand[6] > 0 else 'open'}")
             told = now
         time.sleep(PERIOD)
     return read

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from drivers import check
-from drivers.arm_node import SOURCES
-from drivers.check import Endpoint, Finding, Heard, Measured
+from drivers.arm_node import PATIENCE, SOURCES
+from drivers.check import Finding, Heard, Measured
+from drivers.check_gripper import action_wrong, actions
 from drivers.health import HealthLimits, Level, StreamHealth, camera_limits
 from drivers.messages import frame_of, pose_of, stamp_of
-from drivers.node_process import LOOK, end_ros, room_for_pictures, start_ros
+from drivers.node_process import LOOK, end_ros, make_node, room_for_pictures, start_ros
+from drivers.observer import oldest
 from drivers.robot_file import CameraFile, RobotFile
+from drivers.subscriptions import endpoint, name_of, quality
 from robot_rl.types import CameraSpec, RobotRLError
 
 if TYPE_CHECKING:
     from rclpy.node import Node
 
-DEPTH = 50  # of the queues: what is lost shall have been lost on the way
 DISCOVERY = 5.0  # nodes that are there may take so long to find one another [s]
 OURS = ("/rosout", "/parameter_events")  # every node's
 
@@ -40,7 +42,10 @@ class CheckListener:
         self.measured = Measured()
         age = robot.limits.age
         arm = HealthLimits(robot.servo_rate, age / 2, age, ahead=robot.limits.ahead, frozen=inf)
+        self._parts: dict[tuple[str, frozenset[str]], Heard] = {}
         self._hear("joint_states", JointState, robot.joint_states, arm, self._take_joints)
+        if robot.gripper.joint_states:
+            self._hear("gripper.joint_states", JointState, robot.gripper.joint_states, arm, self._take_joints)
         self._hear("pose", PoseStamped, robot.pose, arm, self._take_pose)
         if robot.wrench:
             self._hear("wrench", WrenchStamped, robot.wrench, arm, self._take_wrench)
@@ -48,7 +53,8 @@ class CheckListener:
             limits = replace(arm, rate=robot.rate)
             self._hear(f"sensors.{name}", JointState, sensor.topic, limits, _take_numbers)
         for name, camera in robot.cameras.items():
-            self._hear(f"cameras.{name}", Image, camera.topic, _camera_limits(camera), _take_picture(camera))
+            limits = replace(_camera_limits(camera), ahead=robot.limits.ahead)
+            self._hear(f"cameras.{name}", Image, camera.topic, limits, _take_picture(camera))
         node.create_subscription(DiagnosticStatus, "arm_status", self._take_status, 1)
 
     def now(self) -> float:
@@ -65,24 +71,60 @@ class CheckListener:
     ) -> None:
         """`take` keeps what it wants of a message, and returns the picture where it is one."""
         health = StreamHealth(replace(limits, window=self._seconds))
-        heard = Heard(name, self.node.resolve_topic_name(topic), _name_of(kind), health)
-        self.streams.append(heard)
+        first = Heard(name, self.node.resolve_topic_name(topic), name_of(kind), health)
+        self._hold(first)
+        self.streams.append(first)
 
         def came(message: Any, info: dict[str, Any]) -> None:
             steady, now = time.monotonic(), self.now()
+            heard = self._part(first, message) if hasattr(message, "name") else first
             try:
                 image = take(heard, message)
             except RobotRLError as error:
                 heard.wrong = str(error)
                 return
-            heard.add(stamp_of(message.header), now, steady, info["publication_sequence_number"], image)
+            stamp = now if name == "wrench" else stamp_of(message.header)  # wrenches count by arrival
+            heard.add(stamp, now, steady, info["publication_sequence_number"], image)
 
         callback: Any = came  # rclpy's hints know of one argument, and it gives two to who takes two
-        self.node.create_subscription(kind, topic, callback, _quality(reliable=False))
+        self.node.create_subscription(kind, topic, callback, quality(reliable=False))
+
+    def _hold(self, heard: Heard) -> None:
+        """Judge it by the rules of those who hold the arm: `deploy` what it sees, the arm's node what it moves by."""
+        name, robot = heard.name, self.robot
+        seen = {f"cameras.{n}" for n, camera in robot.cameras.items() if camera.observed}
+        seen |= {f"sensors.{group.source}" for group in robot.state}
+        if name in {"joint_states", "gripper.joint_states", "pose", *seen}:
+            heard.oldest = oldest(robot)
+        if name in ("joint_states", "pose", "wrench"):
+            heard.patience = PATIENCE / robot.rate
+
+    def _part(self, first: Heard, message: Any) -> Heard:
+        """What is heard on the topic of `first` of the names in `message`: fingers may publish apart from the arm."""
+        part = frozenset(message.name)
+        if not first.part:
+            self._parts[first.topic, part], first.part = first, part
+            self._slow(first)
+        if (first.topic, part) not in self._parts:
+            health = StreamHealth(replace(first.health.limits, rate=self.robot.servo_rate))
+            made = Heard(first.name, first.topic, first.kind, health, part=part)
+            self._hold(made)
+            self._slow(made)
+            self._parts[first.topic, part] = made
+            self.streams.insert(self.streams.index(first) + 1, made)
+            for other in (h for (topic, _), h in self._parts.items() if topic == first.topic):
+                other.shared, other.health.counted = True, False  # the count is of all that one node publishes
+        return self._parts[first.topic, part]
+
+    def _slow(self, heard: Heard) -> None:
+        """Whatever is no joint of the arm may come as seldom as the policy looks."""
+        if not heard.part & set(self.robot.joints):
+            heard.health.limits = replace(heard.health.limits, rate=self.robot.rate)
+            heard.patience = inf
 
     def _take_joints(self, heard: Heard, message: Any) -> None:
         _take_numbers(heard, message)
-        self.measured.joints = heard.numbers
+        self.measured.joints |= heard.numbers
 
     def _take_pose(self, _heard: Heard, message: Any) -> None:
         self.measured.frame = message.header.frame_id
@@ -108,7 +150,7 @@ class Graph:
             for get in (node.get_publishers_info_by_topic, node.get_subscriptions_info_by_topic)
         )
         self.published, self.heard = (
-            {t: [_endpoint(info) for info in infos] for t, infos in found.items()}
+            {t: [endpoint(info) for info in infos] for t, infos in found.items()}
             for found in (self.publishers, self.subscribers)
         )
 
@@ -121,7 +163,7 @@ class Graph:
             verdict, reason = qos_check_compatible(*pair)
             if verdict == QoSCompatibility.ERROR:
                 does = "listen best effort or reliable, and volatile" if publishes else "publish reliable and volatile"
-                node, why = _endpoint(info).node, reason.replace("ERROR: ", "").strip("; ")
+                node, why = endpoint(info).node, reason.replace("ERROR: ", "").strip("; ")
                 yield f"{topic}: the QoS of {node} does not match ours, {why}: let it {does}, without a deadline"
 
 
@@ -130,8 +172,6 @@ def run(robot: RobotFile, seconds: float) -> tuple[str, bool]:
 
     `seconds` count from when all streams are heard, or from when 5 s did not suffice for that.
     """
-    import rclpy
-
     if not seconds > 0:
         raise RobotRLError(f"listening for {seconds} s hears nothing: take 2 s or more")
     kinematics = None
@@ -141,7 +181,7 @@ def run(robot: RobotFile, seconds: float) -> tuple[str, bool]:
         kinematics = from_file(robot.kinematics)
     asked = start_ros()
     with room_for_pictures():
-        node = rclpy.create_node("check")
+        node = make_node("check")
     listener = CheckListener(node, robot, seconds)
     _listen(listener, seconds, asked)
     steady, graph = time.monotonic(), Graph(node)
@@ -172,7 +212,9 @@ def _found(listener: CheckListener, graph: Graph, steady: float) -> Iterator[Fin
     yield from check.streams_wrong(listener.streams, graph.published, steady)
     yield from check.names_wrong(robot, listener.streams)
     topics = resolve(robot.controller.topic), resolve(robot.gripper.topic)
-    for wrong in (*check.commands_wrong(robot, topics, graph.published, graph.heard), *_refused(listener, graph)):
+    fingers = action_wrong(robot, topics[1], *actions(listener.node))
+    commands = check.commands_wrong(robot, topics, graph.published, graph.heard)
+    for wrong in (*commands, *fingers, *_refused(listener, graph)):
         yield Level.ERROR, wrong
     if (says := listener.measured.arm_node) is not None:
         yield (Level.ERROR if "not see" in says else Level.WARN), f"arm_node: {says or 'somebody commands the arm'}"
@@ -183,26 +225,11 @@ def _found(listener: CheckListener, graph: Graph, steady: float) -> Iterator[Fin
 def _refused(listener: CheckListener, graph: Graph) -> Iterator[str]:
     robot, resolve = listener.robot, listener.node.resolve_topic_name
     for heard in listener.streams:
-        yield from graph.refused(heard.topic, _quality(reliable=False), publishes=False)
+        yield from graph.refused(heard.topic, quality(reliable=False), publishes=False)
     for topic in (robot.controller.topic, robot.gripper.topic):
-        yield from graph.refused(resolve(topic), _quality(reliable=True), publishes=True)
+        yield from graph.refused(resolve(topic), quality(reliable=True), publishes=True)
     for topic in (f"{source}/{what}" for source in SOURCES for what in ("target_pose", "target_gripper")):
-        yield from graph.refused(resolve(topic), _quality(reliable=True), publishes=False)
-
-
-def _quality(reliable: bool) -> Any:
-    """As our nodes have it: volatile, and without a deadline."""
-    from rclpy.duration import Infinite
-    from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
-
-    return QoSProfile(
-        depth=DEPTH,
-        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
-        durability=DurabilityPolicy.VOLATILE,
-        deadline=Infinite,
-        liveliness=LivelinessPolicy.AUTOMATIC,
-        liveliness_lease_duration=Infinite,
-    )
+        yield from graph.refused(resolve(topic), quality(reliable=True), publishes=False)
 
 
 def _camera_limits(camera: CameraFile) -> HealthLimits:
@@ -212,7 +239,9 @@ def _camera_limits(camera: CameraFile) -> HealthLimits:
 
 
 def _take_numbers(heard: Heard, message: Any) -> None:
-    heard.numbers = dict(zip(message.name, message.position, strict=False))
+    if len(message.name) != len(message.position):
+        raise RobotRLError(f"a message has {len(message.name)} names and {len(message.position)} positions")
+    heard.numbers = dict(zip(message.name, message.position, strict=True))
 
 
 def _take_picture(camera: CameraFile) -> Callable[[Heard, Any], np.ndarray]:
@@ -231,11 +260,3 @@ def _take_picture(camera: CameraFile) -> Callable[[Heard, Any], np.ndarray]:
 
 def _kind_of(height: int, width: int, channels: int) -> str:
     return f"{width} x {height}, {'colour' if channels == 3 else 'depth'}"
-
-
-def _endpoint(info: Any) -> Endpoint:
-    return Endpoint(f"{info.node_namespace.rstrip('/')}/{info.node_name}", info.topic_type)
-
-
-def _name_of(kind: Any) -> str:
-    return f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"

@@ -1,16 +1,26 @@
-"""A gamepad through SDL's table of controllers (pygame), so that buttons are called alike whatever the maker."""
+"""A gamepad through SDL's table of controllers (pygame), so that buttons are called alike whatever the maker.
+
+A pad tells changes only, so a stick held at its end is silence too: it lives while the system says that it is attached,
+which a cable ends at once and radio late. Therefore a hand that moves the arm and does not change by a single count for
+`STILL` is not believed: no thumb holds six axes so still.
+"""
 
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from drivers.dead_man import DeadMan, Presses
 from drivers.teleop import DeadZone, DeviceLost, Event, Toggle
 from robot_rl.types import RobotRLError
 
 FULL = 32767.0  # SDL's number for an axis at its end
+RESTED = 0.1  # share of its way at which a trigger counts as let go; SDL reads 0.5 until some are touched
+STILL = 2.0  # [s]
 KEYS = (
     "hold the right shoulder button to move    left stick  x and y    right, left trigger  up, down\n"
     "right stick  turn about z and y    left, right of the cross  about x    A  fingers\n"
@@ -21,7 +31,7 @@ KEYS = (
 class Gamepad:
     """Implements `Device`. Of several pads `index` says which; without it there must be one."""
 
-    def __init__(self, index: int | None = None) -> None:
+    def __init__(self, index: int | None = None, now: Callable[[], float] = time.monotonic) -> None:
         self._pygame, self._pads = _sdl()
         names = [self._pads.name_forindex(i) for i in range(self._pads.get_count())]
         if not names:
@@ -36,17 +46,21 @@ class Gamepad:
             raise RobotRLError(f"there is no gamepad:{index}; there are gamepad:0 to gamepad:{len(names) - 1}")
         self.name, self.keys = f"gamepad:{index or 0}", KEYS
         self._pad = self._pads.Controller(index or 0)
-        self._zone, self._grip = DeadZone(), Toggle()
-        self._down: set[int] = set()  # buttons at the last look
+        self._dead_man, self._now = DeadMan(self.name, speaks_at_rest=False), now
+        self._zone, self._grip, self._presses = DeadZone(), Toggle(), Presses()
         self._events: list[Event] = []
+        self._before, self._changed = np.zeros(0), now()  # what all said, and since when
+
+    @property
+    def hint(self) -> str:
+        """See `hint_of`."""
+        return self._dead_man.hint
 
     def hand(self) -> np.ndarray | None:
         """See `Device`."""
         self._look()
-        motion = self._zone(self._motion())
-        if not self._pad.get_button(self._pygame.CONTROLLER_BUTTON_RIGHTSHOULDER):
-            return None
-        return np.append(motion, self._grip.closed)
+        motion = self._dead_man.motion(self._now())
+        return None if motion is None else np.append(motion, self._grip.closed)
 
     def events(self) -> list[Event]:
         """See `Device`."""
@@ -72,24 +86,40 @@ class Gamepad:
             sdl.CONTROLLER_BUTTON_START: "start", sdl.CONTROLLER_BUTTON_BACK: "pause",
             sdl.CONTROLLER_BUTTON_Y: "success", sdl.CONTROLLER_BUTTON_X: "failure", sdl.CONTROLLER_BUTTON_B: "discard",
         }  # fmt: skip
-        down = {button for button in meanings if self._pad.get_button(button)}
-        self._events += [meanings[button] for button in sorted(down - self._down)]
-        self._down = down
-        self._grip.press(bool(self._pad.get_button(sdl.CONTROLLER_BUTTON_A)))
+        fingers, shoulder = sdl.CONTROLLER_BUTTON_A, sdl.CONTROLLER_BUTTON_RIGHTSHOULDER
+        down = frozenset(button for button in (*meanings, fingers, shoulder) if self._pad.get_button(button))
+        pressed = self._presses(down)
+        self._events += [meanings[button] for button in sorted(pressed) if button in meanings]
+        self._grip.press(fingers in pressed)
+        self._report(shoulder in down)
 
-    def _motion(self) -> np.ndarray:
-        """(6,) in [-1, 1]; SDL's sticks count right and down."""
+    def _report(self, held: bool) -> None:
+        now, axes = self._now(), self._axes()
+        motion = self._zone(self._motion(*axes))
+        if not np.array_equal(axes, self._before):
+            self._before, self._changed = axes, now
+        pulled = [side for side, pull in zip(("left", "right"), axes[4:6], strict=True) if abs(pull) > RESTED]
+        at_rest = f"the {' and the '.join(pulled)} trigger is not at rest: pull it, and let it go" if pulled else ""
+        self._dead_man.report(now, held, motion, at_rest)
+        if self._dead_man.held and motion.any() and now - self._changed > STILL:
+            self._dead_man.lose(f"{self.name} tells the same to the last count for {now - self._changed:.1f} s")
+
+    def _axes(self) -> np.ndarray:
+        """(7,) Left x and y, right x and y, left and right trigger, and the cross, in [-1, 1]."""
         sdl, pad = self._pygame, self._pad
-        left, right, up, down = (
-            pad.get_axis(axis) / FULL
-            for axis in (
-                sdl.CONTROLLER_AXIS_LEFTX, sdl.CONTROLLER_AXIS_RIGHTX, sdl.CONTROLLER_AXIS_LEFTY,
-                sdl.CONTROLLER_AXIS_RIGHTY,
-            )
+        axes = (
+            sdl.CONTROLLER_AXIS_LEFTX, sdl.CONTROLLER_AXIS_LEFTY, sdl.CONTROLLER_AXIS_RIGHTX,
+            sdl.CONTROLLER_AXIS_RIGHTY, sdl.CONTROLLER_AXIS_TRIGGERLEFT, sdl.CONTROLLER_AXIS_TRIGGERRIGHT,
         )  # fmt: skip
-        lift = pad.get_axis(sdl.CONTROLLER_AXIS_TRIGGERRIGHT) - pad.get_axis(sdl.CONTROLLER_AXIS_TRIGGERLEFT)
         roll = pad.get_button(sdl.CONTROLLER_BUTTON_DPAD_RIGHT) - pad.get_button(sdl.CONTROLLER_BUTTON_DPAD_LEFT)
-        return np.array([-up, -left, lift / FULL, roll, -down, -right])
+        return np.clip([*(pad.get_axis(axis) / FULL for axis in axes), roll], -1.0, 1.0)
+
+    @staticmethod
+    def _motion(
+        left: float, up: float, right: float, down: float, lower: float, lift: float, roll: float
+    ) -> np.ndarray:
+        """(6,) in [-1, 1]; SDL's sticks count right and down."""
+        return np.array([-up, -left, lift - lower, roll, -down, -right])
 
 
 def _sdl() -> tuple[Any, Any]:

@@ -7,8 +7,8 @@ gripper. The measured wrench and the age of the arm's state come before all comm
 
 Small excess is clipped and said; what is far out is rejected, and the arm brakes. After repeated rejects, too strong a
 force or a stale arm the gate stops for good: it brakes, goes to where the arm was measured then if that can be
-believed, and holds it there until a person arms it again. A software stop is no safety function (ISO 13850): keep the
-arm's own within reach.
+believed, and holds it there. Such a stop is latched (authority.py): nobody may arm it before a person has reset it. A
+software stop is no safety function (ISO 13850): keep the arm's own within reach.
 """
 
 from __future__ import annotations
@@ -16,11 +16,16 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from dataclasses import dataclass, fields, replace
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
+from drivers.authority import Authority
 from drivers.braking import EXACT, Motion, Mover
+from drivers.following import Following
+from drivers.jerk import JerkMover
+from drivers.joint_braking import JointMotion, JointMover, Kinematics
+from drivers.sound import length, state_late, state_wrong, target_wrong
 from robot_rl.geometry import angle_between, unit_quat
 from robot_rl.robots import ArmLimits
 from robot_rl.types import ArmState, RobotRLError, Target
@@ -51,6 +56,10 @@ class GateLimits:
     """[m/s^2], of braking too"""
     turn_acceleration: float = 6.0
     """[rad/s^2], of braking too"""
+    jerk: float = 0.0
+    """[m/s^3], of braking too; 0: not limited. Not where joints are gated, see `kinematics.gated`"""
+    turn_jerk: float = 0.0
+    """[rad/s^3], likewise"""
     lead: float = 0.10
     """so far may a target be ahead of the setpoint [m], which may have to accelerate first; rejected beyond"""
     lead_turn: float = 0.4
@@ -67,6 +76,8 @@ class GateLimits:
     """from the ends of each joint [rad]"""
     joint_speed: float = 0.5
     """share of the maker's joint speeds"""
+    joint_acceleration: float = 10.0
+    """[rad/s^2], of braking too"""
     toggle: float = 0.5
     """the gripper changes between open and closed at most once in so long [s]"""
     force: float = 40.0
@@ -78,8 +89,13 @@ class GateLimits:
         for field in fields(self):
             value = np.asarray(getattr(self, field.name), np.float64)
             vector = field.name in ("box_low", "box_high", "axis")
-            if value.shape != ((3,) if vector else ()) or not np.isfinite(value).all() or not (vector or value > 0):
-                needed = "3 finite numbers" if vector else "a finite number above 0"
+            least = 0 if field.name in ("jerk", "turn_jerk") else 1e-300
+            if (
+                value.shape != ((3,) if vector else ())
+                or not np.isfinite(value).all()
+                or not (vector or value >= least)
+            ):
+                needed = "3 finite numbers" if vector else f"a finite number {'from' if least == 0 else 'above'} 0"
                 raise RobotRLError(f"the gate's {field.name} is {getattr(self, field.name)}: it must be {needed}")
         if not (np.array(self.box_low) < self.box_high).all():
             raise RobotRLError(f"the gate's box is empty: box_low {self.box_low}, box_high {self.box_high}")
@@ -87,13 +103,6 @@ class GateLimits:
             raise RobotRLError(f"the gate's axis {self.axis} must have length 1")
         if self.tilt > math.pi / 2 or self.joint_speed > 1:
             raise RobotRLError(f"tilt goes up to pi / 2, joint_speed up to 1: {self.tilt}, {self.joint_speed}")
-
-
-class Kinematics(Protocol):
-    """Inverse kinematics of one arm."""
-
-    def solve(self, position: np.ndarray, turn: np.ndarray, joints: np.ndarray) -> np.ndarray | None:
-        """Joints (n,) [rad] near `joints` that bring the tool there; None: there are none."""
 
 
 @dataclass(frozen=True)
@@ -106,29 +115,67 @@ class Ruling:
     reason: str  # "" where it was sent as it was
 
 
-PAUSE = 5  # periods without a call, after which the setpoint stands still
+PAUSE = (5, 0.2)  # periods, and [s], without a call, after which the arm has come to its setpoint
+BENT = 0.3  # so far may joints be from where they were sent and still be held there [rad]
+HOLDABLE = 1.5  # times the lead: a measured pose farther from the setpoint is not believed
 IN_A_ROW, SHARE, WINDOW = 3, 0.2, 1.0  # rejects that stop: so many in a row, or this share of a window [s]
 
 
 class Gate:
-    """Of one arm, for setpoints that follow one another every `period` [s]. It begins stopped: `arm` it."""
+    """Of one arm, for setpoints that follow one another every `period` [s]. It begins stopped: `arm` it.
 
-    def __init__(self, limits: GateLimits, arm: ArmLimits, period: float, kinematics: Kinematics | None = None) -> None:
+    Its durations are counted by a clock that never steps (`steady`), ages of stamps by the clock of the stamps (`now`).
+    """
+
+    def __init__(
+        self, limits: GateLimits, arm: ArmLimits, period: float, kinematics: Kinematics | None = None,
+        opening: float | None = None,
+    ) -> None:  # fmt: skip
+        """`opening` is what the fingers were told before there was this gate; None: nobody told them anything."""
         if not (math.isfinite(period) and period > 0):
             raise RobotRLError(f"the gate's period is {period} s: it must be above 0")
-        c = self.limits = limits
-        self.period, self._kinematics = period, kinematics
-        self._mover = Mover(
-            (np.array(c.box_low), np.array(c.box_high)), np.array(c.axis), c.tilt, (c.speed, c.turn_speed),
-            (c.acceleration, c.turn_acceleration), period,
-        )  # fmt: skip
-        self._joints_low, self._joints_high = np.array(arm.low) + c.joint_margin, np.array(arm.high) - c.joint_margin
-        self._joint_step = np.array(arm.speed) * c.joint_speed * period
-        self.stopped = "it was never armed"  # why; "": it is not
-        self.holder = ""  # the source that may command
+        self.period, self._pause = period, max(PAUSE[0] * period, PAUSE[1])
+        self._arm, self._n, self._kinematics = arm, len(arm.low), kinematics
+        self.limits, self._mover = limits, self._mover_for(limits)
+        self.authority = Authority()  # who may command; a servo puts its own here
         self.counts: Counter[Verdict] = Counter()
         self._motion: Motion | None = None  # of the setpoint
-        self._moved_at = -math.inf  # when [s]
+        self._moved_at = -math.inf  # when, by the steady clock [s]
+        self._gripper = opening  # kept over every stop, arming and hand-over: what is held must not be let go
+        self._waits = ""  # what the setpoint waits for
+
+    def _mover_for(self, c: GateLimits) -> Mover | JointMover:
+        tool = Mover(
+            (np.array(c.box_low), np.array(c.box_high)), np.array(c.axis), c.tilt, (c.speed, c.turn_speed),
+            (c.acceleration, c.turn_acceleration), self.period,
+        )  # fmt: skip
+        jerks = c.jerk, c.turn_jerk
+        if self._kinematics is None:
+            return JerkMover(tool, jerks) if any(jerks) else tool
+        if any(jerks):
+            raise RobotRLError(
+                f"jerk {c.jerk} and turn_jerk {c.turn_jerk} are not kept where joints are gated: leave them away, or "
+                "set kinematics.gated to false where the controller takes poses"
+            )
+        ranges = np.array(self._arm.low) + c.joint_margin, np.array(self._arm.high) - c.joint_margin
+        speed = np.array(self._arm.speed) * c.joint_speed
+        return JointMover(tool, self._kinematics, ranges, speed, c.joint_acceleration)
+
+    def limit(self, limits: GateLimits) -> None:
+        """From now on under other limits of speed, from the same setpoint; raises where it does not rest."""
+        if not self.stopped or not self.rests:
+            raise RobotRLError("the limits cannot change while the arm is armed or brakes; call `stop` first")
+        self.limits, self._mover = limits, self._mover_for(limits)
+
+    @property
+    def stopped(self) -> str:
+        """Why it obeys nobody; "": it obeys its holder."""
+        return self.authority.reason
+
+    @property
+    def holder(self) -> str:
+        """The source that may command, or was the last that might; "" before there was one."""
+        return self.authority.holder
 
     @property
     def setpoint(self) -> Target:
@@ -138,9 +185,14 @@ class Gate:
         return Target(self._stamp, self._motion.position.copy(), self._motion.turn.copy(), self._gripper, self.holder)
 
     @property
+    def opening(self) -> float | None:
+        """What the fingers were told last, 0 closed to 1 open; None: nobody asked anything of them yet."""
+        return self._gripper
+
+    @property
     def joints(self) -> np.ndarray | None:
-        """Joints (n,) [rad] of the setpoint, by inverse kinematics; None: there is none, or it was never armed."""
-        return None if self._kinematics is None or self._motion is None else self._joints.copy()
+        """Joints (n,) [rad] of the setpoint; None: there are no kinematics, or it was never armed."""
+        return self._motion.joints.copy() if isinstance(self._motion, JointMotion) else None
 
     @property
     def rests(self) -> bool:
@@ -149,51 +201,89 @@ class Gate:
             return True
         if not self.stopped or self._held is None or not self._motion.rests:
             return False
-        away, turned = _length(self._held[0] - self._motion.position), angle_between(self._held[1], self._motion.turn)
+        away, turned = length(self._held[0] - self._motion.position), angle_between(self._held[1], self._motion.turn)
         return away < 1e-6 and turned < 1e-6
 
-    def arm(self, state: ArmState, source: str) -> None:
-        """Let `source` command from the measured pose on; raises where that is no pose to begin from."""
-        if wrong := self._wrong_with(state) or self._outside(state):
+    def arm(self, state: ArmState, source: str, steady: float) -> None:
+        """Let `source` command from the measured pose on; raises where it may not, or where that is no place to begin.
+
+        Where it was stopped for good, a person has to `reset` it first.
+        """
+        if wrong := self.authority.refuses(source):
+            raise RobotRLError(wrong)
+        if wrong := self.unfit(state):
             raise RobotRLError(f"the arm cannot be armed: {wrong}")
-        moves = self._motion is not None and not self._motion.rests
-        if moves and abs(state.stamp - self._moved_at) < PAUSE * self.period:
-            raise RobotRLError("the arm cannot be armed while its setpoint still moves; it brakes, so wait a moment")
-        self._motion = Motion(np.array(state.position, float), unit_quat(state.turn), np.zeros(3), np.zeros(3))
-        self._joints, self._gripper = np.array(state.joints, float), min(max(float(state.gripper), 0.0), 1.0)
-        self._toggled = -math.inf  # when [s]
+        self._motion, self._following = self._begin(state, steady), Following(self.limits.lead, self.limits.lead_turn)
+        self._waits = ""  # what the setpoint waits for
+        self._toggled = -math.inf  # when, by the steady clock [s]
         self._stamp = state.stamp  # of the observation that the setpoint comes from
         self._held: tuple[np.ndarray, np.ndarray] | None = None  # the pose that is held once stopped
         self._recent: deque[tuple[float, bool]] = deque()  # when, rejected
-        self.stopped = ""
-        self.lease(source)
+        self.lease(source, steady)
 
-    def lease(self, source: str) -> None:
-        """From now on `source` commands, and nobody else; its first target must lie near the measured pose."""
-        self.holder, self._in_a_row = source, 0
+    def _begin(self, state: ArmState, steady: float) -> Motion:
+        """Where the setpoint begins: where it was sent last, which its controller may still hold, for ever.
+
+        But at the measured pose where that is so far away that no controller can be holding it there.
+        """
+        last, joints = self._motion, np.array(state.joints, float)
+        if last is not None and not last.rests and steady - self._moved_at < self._pause:
+            raise RobotRLError("the arm cannot be armed while its setpoint still moves; it brakes, so wait a moment")
+        if last is not None:
+            away, turned = length(last.position - state.position), angle_between(last.turn, unit_quat(state.turn))
+            bent = np.abs(last.joints - joints).max() if isinstance(last, JointMotion) else 0.0
+            if away <= self.limits.lead and turned <= self.limits.lead_turn and bent <= BENT:
+                return last.at_rest()
+        return self._mover.begin(np.array(state.position, float), unit_quat(state.turn), joints)
+
+    def unfit(self, state: ArmState) -> str:
+        """Why the arm, as it is measured, may not be armed; "": it may."""
+        return self._wrong_with(state) or self._outside(state)
+
+    @property
+    def waits(self) -> str:
+        """What the setpoint waits for, before it can go where it was asked to; "": for nothing."""
+        return self._waits
+
+    def lease(self, source: str, steady: float) -> None:
+        """From now on `source` commands, and nobody else; raises where it may not."""
+        self.authority.arm(source, steady)
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """The next target is the first of its source: it must lie near the measured pose."""
+        self._in_a_row = 0
         self._asked: Target | None = None  # the last target that was not rejected
-        self._asked_at = -math.inf  # when [s]
+        self._asked_at = -math.inf  # when, by the steady clock [s]
 
     def stop(self, reason: str) -> None:
-        """For good: brake and hold, until `arm`. The first reason stays."""
-        self.stopped = self.stopped or reason or "for no reason that was given"
+        """For good: brake and hold, until a person has reset it, and it is armed anew. The first reason stays."""
+        self.authority.stop(reason)
 
-    def check(self, target: Target, state: ArmState, now: float) -> Ruling:
-        """The setpoint that is sent for `target`, one period after the last one; stamps and `now` of one clock [s]."""
+    def reset(self) -> bool:
+        """A person says that it may be armed again; whether it was stopped for good. Nothing moves."""
+        return self.authority.reset()
+
+    def check(self, target: Target, state: ArmState, now: float, steady: float) -> Ruling:
+        """The setpoint that is sent for `target`, one period after the last one.
+
+        `now` is the time of the stamps, by which things are so and so old; `steady` that of a clock which never steps,
+        by which durations are counted [s].
+        """
         if self._motion is None:
             return self._ruled(target, None, "stopped", self.stopped)
         if wrong := self._wrong_with(state) or self._late(state, now):
             self.stop(wrong)
         if target.source != self.holder:
             return self._ruled(target, None, "rejected", f"'{self.holder}' commands the arm, not '{target.source}'")
-        if not abs(now - self._moved_at) < PAUSE * self.period:  # nobody called: the arm has long come to the setpoint
-            self._motion = replace(self._motion, velocity=np.zeros(3), turning=np.zeros(3))
-        self._moved_at = now
+        if not steady - self._moved_at < self._pause:  # nobody called: the arm has come to the setpoint
+            self._motion = self._motion.at_rest()
+        self._moved_at = steady
         if not self.stopped:
-            wrong, excess = self.refuses(target, state, now) or self._fast(target, now), ""
+            wrong, excess = self.refuses(target, state, now) or self._fast(target, steady), ""
             if not wrong:
-                wrong, excess = self._follow(target, now)
-            self._count(bool(wrong), now)
+                wrong, excess = self._follow(target, state, steady)
+            self._count(bool(wrong), steady)
             if not wrong:
                 return self._ruled(target, self.setpoint, "clipped" if excess else "sent", excess)
             self._judge(wrong)
@@ -203,12 +293,12 @@ class Gate:
 
     def refuses(self, target: Target, state: ArmState, now: float) -> str:
         """Why `target` is rejected, however slowly one would go there; "": it is not. Changes nothing."""
-        if wrong := self._malformed(target):
+        if wrong := target_wrong(target):
             return wrong
         c, turn, age = self.limits, unit_quat(target.turn), now - target.stamp
         if not -c.ahead <= age <= c.age:
-            return f"it comes from an observation {age:.3f} s old"
-        away = _length(target.position - state.position)
+            return f"it comes from an observation {age:.3f} s old{self._waiting}"
+        away = length(target.position - state.position)
         turned = angle_between(turn, unit_quat(state.turn))
         if self._asked is None and (away > c.near or turned > c.near_turn):
             return f"the first target is {away:.3f} m and {turned:.2f} rad from the measured pose"
@@ -219,23 +309,27 @@ class Gate:
             return f"it is tilted by {tilt:.2f} rad"
         away, turned = self.way_to(target)
         if away > c.lead or turned > c.lead_turn:
-            return f"it is {away:.3f} m and {turned:.2f} rad ahead of the setpoint"
+            return f"it is {away:.3f} m and {turned:.2f} rad ahead of the setpoint{self._waiting}"
         return ""
+
+    @property
+    def _waiting(self) -> str:
+        return f"; the setpoint waits: {self._waits}" if self._waits else ""
 
     def way_to(self, target: Target) -> tuple[float, float]:
         """From the setpoint to a sound `target`, as far as it is inside [m], [rad]."""
         assert self._motion is not None
         position, turn = self._mover.inside(target.position, unit_quat(target.turn))
-        return _length(position - self._motion.position), angle_between(turn, self._motion.turn)
+        return length(position - self._motion.position), angle_between(turn, self._motion.turn)
 
     def _ruled(self, raw: Target, sent: Target | None, verdict: Verdict, reason: str) -> Ruling:
         self.counts[verdict] += 1
         return Ruling(raw, sent, verdict, reason)
 
-    def _count(self, rejected: bool, now: float) -> None:
+    def _count(self, rejected: bool, steady: float) -> None:
         self._in_a_row = self._in_a_row + 1 if rejected else 0
-        self._recent.append((now, rejected))
-        while self._recent[0][0] < now - WINDOW:
+        self._recent.append((steady, rejected))
+        while self._recent[0][0] < steady - WINDOW:
             self._recent.popleft()
 
     def _judge(self, wrong: str) -> None:
@@ -248,22 +342,15 @@ class Gate:
 
     def _wrong_with(self, state: ArmState) -> str:
         """What forbids any motion; "": nothing."""
-        n = len(self._joint_step)
-        if not (_is_number(state.gripper) and _is_number(state.stamp)):
-            return f"the arm's measured gripper or stamp is no finite number: {state.gripper}, {state.stamp}"
-        numbers = {"position": 3, "turn": 4, "joints": n, "wrench": 6}
-        if bad := [name for name, size in numbers.items() if not _is_vector(getattr(state, name), size)]:
-            return f"the arm's measured {', '.join(bad)}: not finite, or not of an arm of {n} joints"
-        if abs(_length(state.turn) - 1) > 1e-3:
-            return f"the arm's measured quaternion has not length 1: {state.turn}"
-        force, torque = _length(state.wrench[:3]), _length(state.wrench[3:])
+        if wrong := state_wrong(state, self._n):
+            return wrong
+        force, torque = length(state.wrench[:3]), length(state.wrench[3:])
         if force > self.limits.force or torque > self.limits.torque:
             return f"the tool feels {force:.0f} N and {torque:.1f} Nm"
         return ""
 
     def _late(self, state: ArmState, now: float) -> str:
-        age = now - state.stamp
-        return "" if -self.limits.ahead <= age <= self.limits.age else f"the arm's state is {age:.3f} s old"
+        return state_late(state, now, self.limits.age, self.limits.ahead)
 
     def _outside(self, state: ArmState) -> str:
         """Whether the measured pose is outside: no place to begin, and no reason to jump inside."""
@@ -272,55 +359,60 @@ class Gate:
             return f"the tool is at {np.round(position, 3)}, outside the box; move it inside by hand"
         return f"the tool is tilted by {tilt:.2f} rad; straighten it by hand" if tilt > self.limits.tilt else ""
 
-    def _fast(self, target: Target, now: float) -> str:
+    def _fast(self, target: Target, steady: float) -> str:
         """Whether it is, inside, too far from the setpoint for one period, and too far from the target before too."""
         position, turn = self._mover.inside(target.position, unit_quat(target.turn))
         c, (away, turned) = self.limits, self.way_to(target)
         if self._asked is None:  # the first one: near the measured pose, which may hang below the setpoint
             return ""
         speed, turn_speed = away / self.period, turned / self.period
-        elapsed = max(now - self._asked_at, self.period)
-        speed = min(speed, _length(position - self._asked.position) / elapsed)
+        elapsed = max(steady - self._asked_at, self.period)
+        speed = min(speed, length(position - self._asked.position) / elapsed)
         turn_speed = min(turn_speed, angle_between(turn, unit_quat(self._asked.turn)) / elapsed)
         if speed > 2 * c.speed or turn_speed > 2 * c.turn_speed:
             return f"it would take {speed:.2f} m/s and {turn_speed:.2f} rad/s"
         return ""
 
-    def _malformed(self, target: Target) -> str:
-        for name, size in (("position", 3), ("turn", 4)):
-            if not _is_vector(getattr(target, name), size):
-                return f"its {name} is not {size} finite numbers: {getattr(target, name)}"
-        for name in ("gripper", "stamp"):
-            if not _is_number(value := getattr(target, name)):
-                return f"its {name} is not a finite number: {value}"
-        length = _length(target.turn)
-        return "" if abs(length - 1) <= 1e-3 else f"its quaternion has length {length:.4g}"
-
-    def _follow(self, target: Target, now: float) -> tuple[str, str]:
+    def _follow(self, target: Target, state: ArmState, steady: float) -> tuple[str, str]:
         """Move the setpoint towards `target`; else why not. And what of the target was clipped."""
         assert self._motion is not None
         turn = unit_quat(target.turn)
         inside, upright = self._mover.inside(target.position, turn)
-        motion, late = self._mover.towards(self._motion, inside, upright, self._stays(target))
-        if wrong := self._wrong_joints(motion):
+        position, facing, beyond = self._following.within(
+            inside, upright, state, self._mover.ways_to_rest(self._motion)
+        )
+        goal = self._mover.inside(position, facing) if beyond else (inside, upright)
+        motion, late = self._mover.towards(self._motion, *goal, beyond or self._stays(target))
+        if wrong := self._following.fails(beyond, motion.position, motion.turn, state, steady):
+            self.stop(wrong)
             return wrong, ""
-        gripper = min(max(float(target.gripper), 0.0), 1.0)
-        if (gripper > 0.5) != (self._gripper > 0.5):
-            if now - self._toggled < self.limits.toggle:
-                gripper = self._gripper
-            else:
-                self._toggled = now
+        self._waits = "the arm lags behind it" if beyond else motion.hindered
+        gripper = self._fingers(target.gripper, steady)
         clipped = {
             "box": np.abs(inside - target.position).max() > EXACT,
             "tilt": angle_between(upright, turn) > 1e-6,
-            "speed or acceleration": late,
-            "gripper": gripper != target.gripper,
+            "the lead": beyond,
+            motion.hindered or "speed or acceleration": late,
+            "gripper": target.gripper is not None and gripper != target.gripper,
         }
         excess = [name for name, is_so in clipped.items() if is_so]
         self._motion, self._gripper, self._stamp = motion, gripper, target.stamp
         self._asked = replace(target, position=target.position.copy(), turn=target.turn.copy())
-        self._asked_at = now
+        self._asked_at = steady
         return "", ", ".join(excess)
+
+    def _fingers(self, asked: float | None, steady: float) -> float | None:
+        """What the fingers are told from now on: what is `asked`, but for a change that comes too soon."""
+        before = self._gripper
+        if asked is None:
+            return before
+        opening = min(max(float(asked), 0.0), 1.0)
+        if before is None or (opening > 0.5) == (before > 0.5):
+            return opening
+        if steady - self._toggled < self.limits.toggle:
+            return before
+        self._toggled = steady
+        return opening
 
     def _stays(self, target: Target) -> bool:
         """Whether it is the same as the one before: then that is where to stop, else a place to pass through."""
@@ -329,39 +421,18 @@ class Gate:
             (before.position == target.position).all() and (before.turn == target.turn).all()
         )
 
-    def _wrong_joints(self, motion: Motion) -> str:
-        """Whether the joints that the setpoint takes go out of their range, or too fast; if not, they are kept.
-
-        From beyond the margin, where braking may end, there is a way back.
-        """
-        if self._kinematics is None:
-            return ""
-        if (joints := self._solved(self._kinematics, motion)) is None:
-            return "no joints reach it"
-        low, high = np.minimum(self._joints_low, self._joints), np.maximum(self._joints_high, self._joints)
-        if (out := (joints < low) | (joints > high)).any():
-            return f"joint {int(out.argmax()) + 1} would come to {joints[out.argmax()]:.2f} rad"
-        if (fast := np.abs(joints - self._joints) > self._joint_step).any():
-            return f"joint {int(fast.argmax()) + 1} would turn too fast"
-        self._joints = joints
-        return ""
-
-    def _solved(self, kinematics: Kinematics, motion: Motion) -> np.ndarray | None:
-        joints = kinematics.solve(motion.position, motion.turn, self._joints)
-        return joints if joints is not None and np.isfinite(joints).all() else None
-
     def _give_way(self, state: ArmState, now: float) -> None:
         """Brake. Once stopped for good: go where the arm was measured when the setpoint came to rest, and stay."""
         assert self._motion is not None
         if self.stopped and self._held is None and self._motion.rests:
             self._held = self._place_to_hold(state, now)
+        before = self._motion
         if self._held is None:
-            self._motion = self._mover.braked(self._motion)
+            self._motion = self._mover.braked(before)
         else:
-            self._motion, _ = self._mover.towards(self._motion, *self._held, staying=True)
-        if self._kinematics is not None:
-            joints = self._solved(self._kinematics, self._motion)
-            self._joints = self._joints if joints is None else joints
+            self._motion, _ = self._mover.towards(before, *self._held, staying=True)
+            if before.rests and self._motion.rests:  # it gets no nearer: joints may not let it
+                self._held = self._motion.position, self._motion.turn
 
     def _place_to_hold(self, state: ArmState, now: float) -> tuple[np.ndarray, np.ndarray]:
         """The measured pose; the setpoint's, where what was measured is no pose, is stale, or is nowhere near.
@@ -373,23 +444,6 @@ class Gate:
         if self._wrong_with(replace(state, wrench=np.zeros(6))) or self._late(state, now):
             return here
         position, turn = self._mover.inside(state.position, unit_quat(state.turn))
-        near = _length(position - here[0]) <= self.limits.lead and angle_between(turn, here[1]) <= self.limits.lead_turn
+        away, turned = length(position - here[0]), angle_between(turn, here[1])
+        near = away <= HOLDABLE * self.limits.lead and turned <= HOLDABLE * self.limits.lead_turn
         return (position, turn) if near else here
-
-
-def _is_number(value: object) -> bool:
-    plain = float(value) if isinstance(value, np.floating) else value
-    return isinstance(plain, (int, float)) and -1e300 < plain < 1e300  # an int may be too large for math.isfinite
-
-
-def _length(vector: np.ndarray) -> float:
-    return math.hypot(*vector.tolist())  # of 1e300 too
-
-
-def _is_vector(value: object, size: int) -> bool:
-    return (
-        isinstance(value, np.ndarray)
-        and value.shape == (size,)
-        and value.dtype.kind in "fiu"
-        and bool(np.isfinite(value).all())
-    )

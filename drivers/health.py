@@ -86,6 +86,7 @@ class StreamHealth:
         self._stamp = -math.inf
         self._stamp_moved = self._picture_changed = self._was_bright = math.inf  # when, by the steady clock
         self._digest: int | None = None
+        self.counted = True  # the device's own count tells what is lost
 
     @property
     def rate(self) -> float:
@@ -102,7 +103,7 @@ class StreamHealth:
     @property
     def drops(self) -> int:
         """Readings that are missing by the device's own count."""
-        numbers = [a.number for a in self._arrivals if a.number is not None]
+        numbers = [a.number for a in self._arrivals if a.number is not None and self.counted]
         return sum(max(b - a - 1, 0) for a, b in zip(numbers, numbers[1:], strict=False))
 
     def age(self, now: float) -> float:

@@ -3,7 +3,8 @@
 A terminal tells which key came, never that one was let go; a key that is held repeats. So a key moves for `HOLD` after
 it came last, and nobody holds the dead-man when no key moves. Keys of two axes that follow one another within that time
 move along both. How soon a held key begins to repeat, and how often, is the person's computer's to say
-(`xset r rate 200 30`): where that takes longer than `HOLD`, the arm pauses once.
+(`xset r rate 200 30`): where that takes longer than `HOLD`, the arm pauses once. A key may have come at any time since
+the last look, and counts from there: what waited while nobody looked moves nothing.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ import termios
 import time
 import tty
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 import numpy as np
 
-from drivers.teleop import HAND, Device, DeviceLost, Event, Toggle
+from drivers.teleop import HAND, Device, DeviceLost, Event, Toggle, hint_of
 from robot_rl.types import RobotRLError
 
-HOLD = 0.25  # a key moves for so long after it came [s]
+HOLD = 0.3  # a key moves for so long after it came [s]
 SPEED = 0.3  # share of the largest action at first
 KEY = re.compile(r"\x1b\[[0-9;]*[A-Za-z~]|\x1bO[A-Za-z]|[\s\S]")
 AXES: dict[str, tuple[int, int]] = {  # which number of a hand, and which way
@@ -53,13 +55,21 @@ class Keys(Protocol):
         """Give it back."""
 
 
+def has_terminal() -> bool:
+    """Standard input is one; it may be closed, or be something else."""
+    try:
+        return sys.stdin is not None and os.isatty(sys.stdin.fileno())
+    except (OSError, ValueError):  # closed, or no file at all
+        return False
+
+
 class Terminal:
     """Implements `Keys` by standard input. Keys are neither echoed nor waited for; Ctrl-C is what it always is."""
 
     def __init__(self) -> None:
-        self._fd = sys.stdin.fileno()
-        if not os.isatty(self._fd):
+        if not has_terminal():
             raise RobotRLError("keys need a terminal: start this in one, or over `ssh -t`, with nothing piped into it")
+        self._fd = sys.stdin.fileno()
         self._before = termios.tcgetattr(self._fd)
         tty.setcbreak(self._fd)
         atexit.register(self.close)  # else a person who types blind is left behind
@@ -78,10 +88,11 @@ class Terminal:
         return KEY.findall(text.decode(errors="ignore"))
 
     def close(self) -> None:
-        """The terminal as it was."""
+        """The terminal as it was, where it is there yet."""
         atexit.unregister(self.close)
-        if os.isatty(self._fd):
-            termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
+        with suppress(OSError, termios.error):
+            if os.isatty(self._fd):
+                termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
 
 
 class Keyboard:
@@ -96,6 +107,7 @@ class Keyboard:
         self._way = np.zeros(HAND - 1)
         self._grip, self._speed = Toggle(), SPEED
         self._events: list[Event] = []
+        self._looked = now()
 
     def hand(self) -> np.ndarray | None:
         """See `Device`."""
@@ -120,14 +132,16 @@ class Keyboard:
         self._source.close()
 
     def _read(self) -> None:
+        now = self._now()
+        earliest, self._looked = self._looked, now
         for key in self._source.read():
             if key in AXES:
                 axis, way = AXES[key]
-                self._way[axis], self._until[axis] = way, self._now() + HOLD
+                self._way[axis], self._until[axis] = way, earliest + HOLD
             elif key == " ":
                 self._grip.press(True)
                 self._grip.press(False)
-                self._until[-1] = self._now() + HOLD
+                self._until[-1] = now + HOLD
             elif key.isdecimal():
                 self._speed = (int(key) or 10) / 10
             elif key in EVENTS:
@@ -141,6 +155,11 @@ class WithKeys:
         self._device, self._source = device, keys
         self.name, self.keys = device.name, f"{device.keys}\n{SESSION_KEYS}"
         self.hand, self.fingers = device.hand, device.fingers
+
+    @property
+    def hint(self) -> str:
+        """See `hint_of`."""
+        return hint_of(self._device)
 
     def events(self) -> list[Event]:
         """Of both."""

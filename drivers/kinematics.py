@@ -1,4 +1,4 @@
-"""Where the tool is for given joints, and which joints bring it to a pose: a MuJoCo model and mink's solver."""
+"""Where the tool is for given joints, and which joints bring it on its way to a pose: a MuJoCo model of the arm."""
 
 from __future__ import annotations
 
@@ -6,19 +6,27 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-import mink
 import mujoco
 import numpy as np
 
+from drivers import quats
 from drivers.robot_file import KinematicsFile
-from robot_rl.geometry import angle_between, unit_quat
+from robot_rl.geometry import (
+    angle_between,
+    quat_inverse,
+    quat_product,
+    unit_quat,
+    vector_from_quat,
+)
 from robot_rl.types import ArmState, RobotRLError
 
-STEPS = 20  # of Gauss and Newton; a setpoint's neighbour takes two or three
-NEAR, NEAR_TURN = 1e-4, 1e-3  # a solution is so exact [m], [rad]
+DAMPING = 2e-3  # [m] of tool a [rad] of joints; a way that needs more of the joints than its inverse is not gone
+ITERATIONS = 3  # of Gauss and Newton
+LARGE = 0.05  # [rad]; of so large a step only the direction counts
+NEAR = 1e-10  # [m] and [rad]
 
 
-def from_file(file: KinematicsFile) -> MinkKinematics:
+def from_file(file: KinematicsFile) -> MujocoKinematics:
     """Of the model that a robot's file names."""
     model = Path(file.model)
     if file.model.startswith("robosuite:"):
@@ -28,11 +36,14 @@ def from_file(file: KinematicsFile) -> MinkKinematics:
         model = Path(package.origin).parent / "models/assets/robots" / file.model.partition(":")[2] / "robot.xml"
     if not model.is_file():
         raise RobotRLError(f"the robot's kinematics need the MuJoCo model {model}, which is not there")
-    return MinkKinematics(model, file.joints, file.tool, file.base, file.offset)
+    return MujocoKinematics(model, file.joints, file.tool, file.base, file.offset)
 
 
-class MinkKinematics:
-    """Implements `Kinematics` by an arm in a MuJoCo model: poses of a point of a body, in another's frame."""
+class MujocoKinematics:
+    """Implements `Kinematics` by an arm in a MuJoCo model: poses of a point of a body, in another's frame.
+
+    Not for two threads at once.
+    """
 
     def __init__(
         self, model: Path, joints: Sequence[str], tool: str, base: str, offset: Sequence[float] = (0, 0, 0)
@@ -45,20 +56,46 @@ class MinkKinematics:
         for name, kind in [*((joint, "joint") for joint in joints), (tool, "body"), (base, "body")]:
             if name not in names[kind]:
                 raise RobotRLError(f"{model} has no {kind} '{name}'; it has: {', '.join(names[kind])}")
+        self._data = mujoco.MjData(self._model)
         self._at = np.array([self._model.joint(joint).qposadr[0] for joint in joints])
-        self._configuration = mink.Configuration(self._model)
-        self._tool = mink.FrameTask(tool, "body", position_cost=1.0, orientation_cost=1.0, lm_damping=1e-6)
-        self._posture = mink.PostureTask(self._model, cost=1e-4)  # of the many solutions the one nearest to the seed
-        self._limits = [mink.ConfigurationLimit(self._model)]
-        self._frame, self._base = tool, base
-        self._offset = mink.SE3.from_translation(np.asarray(offset, float))  # of the tool's point in its body
+        self._columns = np.array([self._model.joint(joint).dofadr[0] for joint in joints])
+        self._tool, self._base = self._model.body(tool).id, self._model.body(base).id
+        self._offset = np.asarray(offset, float)  # of the tool's point in its body
+        self._linear, self._angular = np.zeros((3, self._model.nv)), np.zeros((3, self._model.nv))
 
     def pose(self, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The tool's position (3,) [m] and quaternion (4,) xyzw for joints (n,) [rad]."""
-        self._set(joints)
-        body = self._configuration.get_transform_frame_to_world(self._frame, "body")
-        pose = self._base_pose().inverse() @ body @ self._offset
-        return pose.translation(), np.roll(pose.rotation().wxyz, -1)
+        positions, turns = self.poses(joints[None])
+        return positions[0], turns[0]
+
+    def poses(self, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Positions (k, 3) [m] and quaternions (k, 4) xyzw of the tool for joints (k, n) [rad]."""
+        model, data, tool, base = self._model, self._data, self._tool, self._base
+        seen = np.empty((len(joints), 14))
+        for row, angles in zip(seen, joints, strict=True):
+            data.qpos[self._at] = angles
+            mujoco.mj_kinematics(model, data)
+            row[:3], row[3:7], row[7:10], row[10:] = (
+                data.xpos[tool],
+                data.xquat[tool],
+                data.xpos[base],
+                data.xquat[base],
+            )
+        faces, back = np.roll(seen[:, 3:7], -1, axis=1), np.roll(seen[:, 10:], -1, axis=1) * quats.BACK
+        points = seen[:, :3] + quats.turned(faces, self._offset)
+        turns = quats.product(back, faces)
+        return quats.turned(back, points - seen[:, 7:10]), turns / np.linalg.norm(turns, axis=1, keepdims=True)
+
+    def jacobian(self, joints: np.ndarray) -> np.ndarray:
+        """(6, n): how the tool's point moves [m] and turns [rad] in the base's frame, a [rad] of each joint."""
+        model, data = self._model, self._data
+        data.qpos[self._at] = joints
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_comPos(model, data)
+        point = data.xpos[self._tool] + data.xmat[self._tool].reshape(3, 3) @ self._offset
+        mujoco.mj_jac(model, data, self._linear, self._angular, point, self._tool)
+        back = data.xmat[self._base].reshape(3, 3).T
+        return np.vstack([back @ self._linear[:, self._columns], back @ self._angular[:, self._columns]])
 
     def disagreement(self, state: ArmState, far: float, turned: float) -> str:
         """How the measured pose is more than `far` [m] or `turned` [rad] from that of the measured joints; "": not."""
@@ -74,27 +111,37 @@ class MinkKinematics:
             "at base (turned or mirrored?), tool and offset (the driver's tool frame), and the joints' order"
         )
 
-    def solve(self, position: np.ndarray, turn: np.ndarray, joints: np.ndarray) -> np.ndarray | None:
-        """Joints (n,) [rad] near `joints`, inside the model's ranges, that bring the tool there; None: not found."""
-        self._set(joints)
-        target = mink.SE3.from_rotation_and_translation(mink.SO3(np.roll(turn, 1)), np.asarray(position, float))
-        self._tool.set_target(self._base_pose() @ target @ self._offset.inverse())
-        self._posture.set_target(self._configuration.q)
-        for _ in range(STEPS):
-            error = self._tool.compute_error(self._configuration)
-            if np.linalg.norm(error[:3]) < NEAR and np.linalg.norm(error[3:]) < NEAR_TURN:
-                return self._configuration.q[self._at].copy()
-            velocity = mink.solve_ik(
-                self._configuration, [self._tool, self._posture], 1.0, "quadprog", damping=1e-9, limits=self._limits
-            )
-            self._configuration.integrate_inplace(velocity, 1.0)
-        return None
+    def nearer(
+        self, position: np.ndarray, turn: np.ndarray, joints: np.ndarray, low: np.ndarray, high: np.ndarray
+    ) -> np.ndarray:
+        """Joints (n,) [rad] from `low` to `high`, near `joints`, that bring the tool to the pose, or nearer to it.
 
-    def _set(self, joints: np.ndarray) -> None:
-        q = self._configuration.q.copy()
-        low, high = self._model.jnt_range.T
-        q[self._at] = joints
-        self._configuration.update(np.where(self._model.jnt_limited, np.clip(q, low, high), q))
+        By damped least squares (Nakamura and Hanafusa, 1986): a way that would take very large turns of the joints is
+        not gone. Joints that come to `low` or `high` stay there, and the others go on.
+        """
+        found = joints
+        for _ in range(ITERATIONS):
+            here, faces = self.pose(found)
+            error = np.concatenate([position - here, vector_from_quat(quat_product(turn, quat_inverse(faces)))])
+            if np.abs(error).max() < NEAR:
+                break
+            step = self._step(self.jacobian(found), error, low - found, high - found)
+            found = found + step
+            if np.abs(step).max() > LARGE:
+                break
+        return found
 
-    def _base_pose(self) -> mink.SE3:
-        return self._configuration.get_transform_frame_to_world(self._base, "body")
+    @staticmethod
+    def _step(jacobian: np.ndarray, error: np.ndarray, least: np.ndarray, most: np.ndarray) -> np.ndarray:
+        """Steps (n,) of the joints, each from `least` to `most`, that take off as much of `error` (6,) as they can."""
+        free, step = np.ones(len(least), bool), np.zeros(len(least))
+        for _ in range(len(least)):
+            J = jacobian * free
+            rest = error - jacobian @ np.where(free, 0.0, step)
+            wanted = J.T @ np.linalg.solve(J @ J.T + DAMPING**2 * np.eye(6), rest)
+            step = np.where(free, wanted, step)
+            if not (out := free & ((step < least) | (step > most))).any():
+                break
+            step = np.where(out, np.clip(step, least, most), step)
+            free &= ~out
+        return np.clip(step, least, most)

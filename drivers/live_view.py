@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drivers import robot_file
+from drivers import interrupts, robot_file
 from drivers.arm_listener import HISTORY
 from drivers.messages import path_of, pose_of, stamp_of
-from drivers.node_process import end_ros, split_ros_arguments, start_ros
+from drivers.node_process import end_ros, make_node, split_ros_arguments, start_ros
 from drivers.robot_file import RobotFile
 from drivers.ros_robot import RosStreams, spin_in_thread
+from drivers.stamps import SYSTEM, Clocks
+from drivers.subscriptions import NodeClocks
 from drivers.sync import Stream
 from robot_rl.screen import Screen, ScreenConfig
 from robot_rl.types import RobotRLError
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
 PERIOD = 0.05  # [s]
+LATE = 0.5  # a stream that brings nothing usable for so long is told [s]
 WISHES = ("policy", "teleop")
 ASKED = {"setpoint": "setpoint"} | {f"{source}/target_pose": f"wishes/{source}" for source in WISHES}
 
@@ -39,11 +42,12 @@ ASKED = {"setpoint": "setpoint"} | {f"{source}/target_pose": f"wishes/{source}" 
 class LiveView:
     """Shows streams; each reading once at most."""
 
-    def __init__(self, screen: Screen, streams: Any) -> None:
+    def __init__(self, screen: Screen, streams: Any, clocks: Clocks = SYSTEM) -> None:
         self._screen, self._streams = screen, streams
-        self.asked = {name: Stream[np.ndarray](name, HISTORY) for name in ASKED.values()}  # positions (3,)
-        self.plan = Stream[np.ndarray]("policy/plan", HISTORY)  # (h, 3)
-        self.value = Stream[float]("policy/value", HISTORY)
+        self.asked = {n: Stream[np.ndarray](n, HISTORY, clocks=clocks) for n in ASKED.values()}  # positions (3,)
+        self.plan = Stream[np.ndarray]("policy/plan", HISTORY, clocks=clocks)  # (h, 3)
+        self.value = Stream[float]("policy/value", HISTORY, clocks=clocks)
+        self._refused: dict[str, str] = {}  # why nothing new of a stream is shown
         self.status: tuple[str, str] = ("", "the arm's node says nothing")  # who commands, or why nobody does
         self._shown: dict[str, float] = {}
         self._told: tuple[str, str] | None = None
@@ -71,11 +75,20 @@ class LiveView:
         for name, stream in streams.shown.items():
             if self._is_new(f"camera {name}", stream):
                 screen.picture(f"cameras/{name}", stream.last)
+        for name, stream in {"arm": arm, **streams.sensors, **streams.shown}.items():
+            self._say_refused(name, stream)
+
+    def _say_refused(self, name: str, stream: Stream[Any]) -> None:
+        """Once why a stream brings nothing that can be shown; its numbers may change from one to the next."""
+        why = stream.refused if stream.wrong(LATE) else ""
+        if bool(why) != bool(self._refused.get(name)):
+            self._refused[name] = why
+            self._screen.words("log", f"{name}: {why}" if why else f"{name} is seen again")
 
     def _is_new(self, name: str, stream: Stream[Any]) -> bool:
         """Whether it has a reading that was not shown; then the screen stands at its moment."""
         newest = stream.newest
-        if not np.isfinite(newest) or newest <= self._shown.get(name, -np.inf):
+        if not np.isfinite(newest) or newest == self._shown.get(name):  # a clock that was set back begins anew
             return False
         self._shown[name] = newest
         self._screen.at(newest)
@@ -97,7 +110,7 @@ def connect(node: Node, robot: RobotFile, screen: Screen) -> LiveView:
     from geometry_msgs.msg import PoseArray, PoseStamped
     from sensor_msgs.msg import JointState
 
-    view = LiveView(screen, RosStreams(node, robot, watched=True))
+    view = LiveView(screen, RosStreams(node, robot, watched=True), NodeClocks(node))
 
     def take_pose(name: str, message: Any) -> None:
         view.asked[name].add(stamp_of(message.header), pose_of(message)[0])
@@ -122,9 +135,7 @@ def connect(node: Node, robot: RobotFile, screen: Screen) -> LiveView:
 
 def run(robot: RobotFile, screen: Screen, asked: Callable[[], bool]) -> None:
     """Show the robot until `asked()`; all its cameras, those that policies do not see too."""
-    import rclpy
-
-    node = rclpy.create_node("view")
+    node = make_node("view")
     view = connect(node, robot, screen)
     end_spinning = spin_in_thread(node)
     try:
@@ -139,6 +150,7 @@ def run(robot: RobotFile, screen: Screen, asked: Callable[[], bool]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the process until it is asked to end."""
+    interrupts.listen()
     own, ros = split_ros_arguments(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--robot", type=Path, required=True, help="the robot's YAML file")

@@ -1,22 +1,35 @@
-"""What every node's process does: tell its own words from ROS's, spin, and end in order when it is asked to."""
+"""What every node's process does: start ROS, spin, and end in order when it is asked to."""
 
 from __future__ import annotations
 
 import faulthandler
 import os
-import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
+from drivers import interrupts
+from drivers.ros_arguments import declare, require_known, said_once, split_ros_arguments, told_in_a_line
 from robot_rl.types import RobotRLError
 
 if TYPE_CHECKING:
     from rclpy.node import Node
 
-LOOK = 0.1  # how often a signal is looked for [s]
+__all__ = [
+    "declare",
+    "end_ros",
+    "init_ros",
+    "make_node",
+    "room_for_pictures",
+    "spin",
+    "split_ros_arguments",
+    "start_ros",
+]
+
+LOOK = 0.05  # how often a signal is looked for [s]: an arm on its way home shall have braked within 0.2 s of it
 PATIENCE = 5.0  # with DDS, when a process ends [s]
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS")
 PROFILE = """<?xml version="1.0" encoding="UTF-8"?>
@@ -37,27 +50,36 @@ PROFILE = """<?xml version="1.0" encoding="UTF-8"?>
 """
 
 
-def split_ros_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """What is ours, and what is ROS's: from --ros-args on."""
-    at = arguments.index("--ros-args") if "--ros-args" in arguments else len(arguments)
-    return arguments[:at], arguments[at:]
-
-
 def start_ros(arguments: list[str] | None = None) -> Callable[[], bool]:
-    """Initialise rclpy; returns what says whether SIGINT or SIGTERM came since. Raises where there is no ROS.
+    """Initialise rclpy; returns what says whether SIGINT or SIGTERM came. Raises where there is no ROS, or it says no.
 
-    The handlers are ours: rclpy's end its context at once, and then the arm cannot be brought to rest any more.
+    `arguments` are ROS's, those of the command line where not given. The handlers are ours: rclpy's end its context at
+    once, and then the arm cannot be brought to rest any more.
     """
+    asked = interrupts.listen()
+    init_ros(arguments)
+    return asked
+
+
+def init_ros(arguments: list[str] | None = None) -> None:
+    """The same, without the signals."""
     try:
         import rclpy
         from rclpy.signals import SignalHandlerOptions
     except ImportError as error:
         raise RobotRLError(f"this needs ROS 2: source its setup, or `pip install 'robot-rl[ros]'`: {error}") from error
-    signals: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _frame: signals.append(received))
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-    return lambda: bool(signals)
+    given = split_ros_arguments(sys.argv[1:])[1] if arguments is None else arguments
+    require_known(given)
+    with told_in_a_line(), said_once():
+        rclpy.init(args=given, signal_handler_options=SignalHandlerOptions.NO)
+
+
+def make_node(name: str) -> Node:
+    """A node; raises where the command line gives it a name or a parameter that cannot be."""
+    import rclpy
+
+    with told_in_a_line():
+        return rclpy.create_node(name)
 
 
 @contextmanager
@@ -98,12 +120,10 @@ def end_ros(node: Node) -> None:
     """Destroy the last node and end ROS in this process; after 5 s the process ends without it, with 1 and a traceback.
 
     Fast DDS 2.14 can lock itself up in there where others leave in the same moment, holding Python and one core for
-    ever. From here on a second Ctrl-C kills.
+    ever. Signals are remembered to the end: a second one is mostly ros2 launch's, see interrupts.py.
     """
     import rclpy
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
     faulthandler.dump_traceback_later(PATIENCE, exit=True)
     node.destroy_node()
     rclpy.try_shutdown()

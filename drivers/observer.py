@@ -22,18 +22,30 @@ LATE = 0.1  # of a period; a tick that begins later than that is late
 PATIENCE = 5.0  # for the first readings [s]
 
 
+def oldest(robot: RobotFile) -> float:
+    """So old may an observation be when it is acted on [s]: what comes of it is followed until the next, a period
+    later, and refused from `limits.age` on, where the arm holds."""
+    return robot.limits.age - 1.0 / robot.rate
+
+
 class Clock(Protocol):
-    """The time of the stamps."""
+    """The time of the stamps, which may step, for ages; and one that never does, for durations."""
 
     def now(self) -> float:
-        """[s]"""
+        """The time of the stamps [s]."""
+
+    def steady(self) -> float:
+        """A time that passes evenly and never steps [s]; at a simulator's pace where the stamps are a simulator's."""
+
+    def stepped(self) -> float:
+        """By how much the time of the stamps stepped since the last call [s]; 0: it did not."""
 
     def sleep_until(self, moment: float) -> None:
-        """Return at `moment` [s], or at once where it is past."""
+        """Return when `steady` is `moment` [s], or at once where that is past."""
 
 
 class Ticker:
-    """Ticks every `period` [s]; those that were missed are left out, so that none is made up for in a hurry."""
+    """Ticks every `period` [s], steadily; missed ones are left out, so that none is made up for in a hurry."""
 
     def __init__(self, clock: Clock, period: float) -> None:
         self._clock, self._period, self._tick = clock, period, -math.inf
@@ -42,18 +54,18 @@ class Ticker:
 
     def begin(self) -> None:
         """The first tick is now."""
-        self._tick = self._clock.now()
+        self._tick = self._clock.steady()
 
     def wait(self) -> None:
         """Until the next tick."""
         self._tick += self._period
-        over = self._clock.now() - self._tick
+        over = self._clock.steady() - self._tick
         self.ticks += 1
         if over > LATE * self._period:
             self.late += 1
             self._tick += math.ceil(over / self._period) * self._period
         self._clock.sleep_until(self._tick)
-        self.overruns.append(max(self._clock.now() - self._tick, 0.0))
+        self.overruns.append(max(self._clock.steady() - self._tick, 0.0))
 
 
 class Observer:
@@ -88,25 +100,34 @@ class Observer:
             obs[f"image/{camera.name}"], obs[f"stamp/image/{camera.name}"] = image, np.array(stamp, np.float64)
         return obs
 
+    def forget(self) -> None:
+        """Forget all readings, whose stamps are of before the clock stepped."""
+        for stream in self.streams:
+            stream.clear()
+
     def age(self, now: float) -> float:
         """How old what `observe` would give is `now` [s]."""
         return now - common_moment(self.streams)
 
     def silent(self, now: float, age_limit: float | None = None) -> str:
-        """Which stream is older `now` [s] than its limit, the robot's where none is given, in words; "": none is."""
-        if (age := self.age(now)) <= (self.robot.limits.age if age_limit is None else age_limit):
-            return ""
-        oldest = min(self.streams, key=lambda stream: stream.newest)
-        return f"the stream '{oldest.name}' is {age:.2f} s old"
+        """Which stream is older `now` [s] than its limit, by stamp or arrival, or of the future, and why, in words.
+
+        The limit is the robot's where none is given. "": none is; the oldest is named first.
+        """
+        limit = self.robot.limits.age if age_limit is None else age_limit
+        for stream in sorted(self.streams, key=lambda stream: stream.newest):
+            if wrong := stream.wrong(limit, now):
+                return wrong
+        return ""
 
     def await_readings(self, clock: Clock) -> None:
         """Wait for readings of every stream from after this call; raises where none come."""
-        since = clock.now()
+        since, begin = clock.now(), clock.steady()
         while common_moment(self.streams) < since:
-            if clock.now() > since + PATIENCE:
-                silent = [s.name for s in self.streams if s.newest < since]
+            if clock.steady() > begin + PATIENCE:
+                silent = [s.name + (s.refused and f" ({s.refused})") for s in self.streams if s.newest < since]
                 raise RobotRLError(f"nothing new comes from {', '.join(silent)}; `robot-rl check` says what is there")
-            clock.sleep_until(clock.now() + 0.01)
+            clock.sleep_until(clock.steady() + 0.01)
 
     def _numbers(self, group: StateGroup, arm: ArmState, named: Mapping[str, Named]) -> np.ndarray:
         """The channels of one group of the state."""

@@ -12,6 +12,8 @@ from drivers.camera import LiveCamera
 from robot_rl.types import Frame, RobotRLError
 
 DEVICES = Path("/dev")
+MJPG = "MJPG"
+NEARLY = 0.05  # share by which a rate may differ from the one asked for: 29.97 Hz is 30
 
 
 class OpencvCamera(LiveCamera):
@@ -38,6 +40,8 @@ class _Capture:
         if self._is_device:
             self._ask_for(height, width, rate)
         self._require_size(height, width)
+        if self._is_device:
+            self._require_rate(rate)
         self._period, self._due = 1 / rate, time.monotonic()
 
     def wait(self) -> Frame:
@@ -58,9 +62,30 @@ class _Capture:
         self._capture.release()
 
     def _ask_for(self, height: int, width: int, rate: float) -> None:
+        """Compressed pictures first: of plain ones USB carries few. A driver takes what it can, and says nothing."""
+        self._capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*MJPG))
         self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, width)
         self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, height)
         self._capture.set(cv2.CAP_PROP_FPS, rate)
+
+    @property
+    def _format(self) -> str:
+        """How its pictures come, four letters: MJPG, YUYV ..."""
+        code = int(self._capture.get(cv2.CAP_PROP_FOURCC))
+        letters = "".join(chr(code >> shift & 0xFF) for shift in (0, 8, 16, 24))
+        return letters if letters.isalnum() else f"format {code:#x}"
+
+    def _require_rate(self, rate: float) -> None:
+        """As the driver says; 0 where it does not. What really comes is measured by health.py and `robot-rl check`."""
+        its_rate = float(self._capture.get(cv2.CAP_PROP_FPS))
+        if its_rate > 0 and abs(its_rate - rate) > NEARLY * rate:
+            its_format = self._format
+            self.close()
+            plain = "" if its_format == MJPG else f" It does not give {MJPG}, so USB 3 or a smaller size may help."
+            raise RobotRLError(
+                f"camera {self._source} gives {its_rate:g} Hz in {its_format}, and {rate:g} Hz were asked for: change "
+                f"the camera's rate in the robot's file.{plain}"
+            )
 
     def _require_size(self, height: int, width: int) -> None:
         its_width, its_height = (

@@ -1,7 +1,8 @@
 """The lifecycle node that plays a policy on a robot; `robot-rl deploy` gives it the policy, so no torch is needed here.
 
 configure loads and warms up, activate plays episodes, deactivate ends the running one and gives the arm back to its
-node, which holds it; then the publishers are silent. cleanup forgets all.
+node, which holds it; then the publishers are silent. cleanup forgets all. shutdown, and an error in any transition, do
+both: whatever the transition, the arm is given back before anything else, and nothing is commanded after it.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from drivers.assisted import Corrector
-from drivers.node_process import spin, start_ros
+from drivers.node_process import make_node, spin, start_ros
 from drivers.real_env import RealEnv
 from drivers.robot_file import RobotFile
+from drivers.ros_arguments import told_in_a_line
 from drivers.ros_robot import RosRobot, spin_in_thread
 from robot_rl.types import RobotRLError
 
@@ -34,18 +36,17 @@ class PolicyRunner:
         self._thread: Thread | None = None
         self._io: Node | None = None
         self._end = Event()
+        self.asked: Callable[[], bool] = lambda: False  # to end, by a signal: no transition is waited for then
         self.error = ""  # why playing ended by itself
         self.finished = False  # playing ended by itself
 
     def configure(self) -> None:
         """Load, and open the streams on a node of their own: transitions must not keep readings waiting."""
-        import rclpy
-
         self._play = self._load()
-        self._io = rclpy.create_node(f"{NAME}_io")
+        self._io = make_node(f"{NAME}_io")
         self._end_spinning = spin_in_thread(self._io)
         watched = self._aside is not None
-        self.env = RosRobot(self._io, self._robot, ended=self._end.is_set, watched=watched).env(self._aside)
+        self.env = RosRobot(self._io, self._robot, ended=self._ended, watched=watched).env(self._aside)
 
     def activate(self) -> None:
         """Play, in a thread."""
@@ -56,9 +57,10 @@ class PolicyRunner:
         self._thread.start()
 
     def deactivate(self) -> None:
-        """End the episode, and only then hold."""
+        """Give the arm back at once, however long the policy still thinks; then wait for the end of the episode."""
         self._end.set()
         self.env.interrupt("the policy was deactivated")
+        self.env.end()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -72,24 +74,34 @@ class PolicyRunner:
         self._io = None
 
     def close(self) -> None:
-        """Whatever state it is in, leave the arm to its node."""
+        """Whatever state it is in, leave the arm to its node; playing is over."""
         if self._thread is not None:
             self.deactivate()
         if self._io is not None:
             self.cleanup()
 
+    def finalize(self) -> None:
+        """The lifecycle is over, and with it the process."""
+        self.close()
+        self.finished = True
+
+    def _ended(self) -> bool:
+        return self._end.is_set() or self.asked()
+
     def _run(self) -> None:
         try:
-            self._play(self.env, self._end.is_set)
+            self._play(self.env, self._ended)
         except RobotRLError as error:
-            if not self._end.is_set():  # else it was not waited for any longer
+            if not self._ended():  # else it was not waited for any longer
                 self.error = str(error)
+                self.env.fail(self.error)
         except Exception as error:  # else the process would end as if all had been well
             self.error = f"playing failed: {error!r}"
+            self.env.fail(self.error)
             raise
         finally:
             self.env.close()
-            self.finished = not self._end.is_set()
+            self.finished = not self._ended()
 
 
 def build(runner: PolicyRunner) -> LifecycleNode:
@@ -111,6 +123,12 @@ def build(runner: PolicyRunner) -> LifecycleNode:
         def on_cleanup(self, _state: Any) -> TransitionCallbackReturn:
             return self._try(runner.cleanup)
 
+        def on_shutdown(self, _state: Any) -> TransitionCallbackReturn:
+            return self._try(runner.finalize)
+
+        def on_error(self, _state: Any) -> TransitionCallbackReturn:
+            return self._try(runner.close)
+
         def _try(self, transition: Callable[[], None]) -> TransitionCallbackReturn:
             try:
                 transition()
@@ -118,6 +136,10 @@ def build(runner: PolicyRunner) -> LifecycleNode:
                 runner.error = str(error)
                 self.get_logger().error(str(error))
                 return TransitionCallbackReturn.FAILURE
+            except Exception as error:  # rclpy would tell it to nobody; `on_error` comes next, and gives the arm back
+                runner.error = f"{transition.__name__} failed: {error!r}"
+                self.get_logger().error(runner.error)
+                return TransitionCallbackReturn.ERROR
             return TransitionCallbackReturn.SUCCESS
 
     return PolicyNode(NAME)
@@ -127,7 +149,9 @@ def run(robot: RobotFile, load: Callable[[], Play], autostart: bool, aside: Make
     """Spin the node until it is asked to end or has played; returns why it ended early, or ""."""
     asked = start_ros()
     runner = PolicyRunner(robot, load, aside())
-    node = build(runner)
+    runner.asked = asked
+    with told_in_a_line():
+        node = build(runner)
     if autostart:
         node.trigger_configure()
     if autostart and not runner.error:

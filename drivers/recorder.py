@@ -23,16 +23,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drivers import robot_file
+from drivers import interrupts, robot_file
 from drivers.actions import action_of
 from drivers.arm_listener import HISTORY
 from drivers.messages import pose_of, stamp_of
-from drivers.node_process import end_ros, split_ros_arguments, start_ros
+from drivers.node_process import declare, end_ros, make_node, split_ros_arguments, start_ros
 from drivers.observer import Clock, Observer, Ticker
 from drivers.robot_file import RobotFile
 from drivers.ros_robot import RosClock, RosStreams, spin_in_thread
+from drivers.subscriptions import NodeClocks
 from drivers.sync import Stream
-from drivers.take import Lease, Mark, Take, marked
+from drivers.take import Lease, Mark, Take, lease_in, marked
 from robot_rl.episodes import GIB, EpisodeStore
 from robot_rl.types import Episode, Obs, RobotRLError, Target
 
@@ -86,6 +87,12 @@ class Recorder:
 
     def turn(self) -> None:
         """One period of the episode; or, where none runs, a moment of waiting for one."""
+        if step := self.clock.stepped():
+            self.observer.forget()
+            self.setpoints.clear()
+            if self.take is not None:
+                self._end(self.take, self._next_mark(), f"the clock stepped by {step:+.2f} s", aborted=True)
+                return
         if self.take is not None:
             self._record(self.take)
             return
@@ -93,7 +100,8 @@ class Recorder:
         if mark and self._last is not None:
             self._amend(self._last, mark)
         lease = self.lease
-        told = self._setpoint_age() <= self.observer.robot.limits.age or time.monotonic() > lease.since + PATIENCE
+        told = not self.setpoints.wrong(self.observer.robot.limits.age, self.clock.now())
+        told |= time.monotonic() > lease.since + PATIENCE
         if lease.source and lease.number != self._seen and told:
             self._begin(lease)
         else:
@@ -168,9 +176,6 @@ class Recorder:
         self.beats.append(time.monotonic())
         return ""
 
-    def _setpoint_age(self) -> float:
-        return self.clock.now() - self.setpoints.newest
-
     def _observe(self) -> Obs | None:
         try:
             return self.observer.observe()
@@ -182,8 +187,8 @@ class Recorder:
         """Why nothing can be recorded now, with `held` bytes still to be stored."""
         if silent := self.observer.silent(self.clock.now()):
             return silent
-        if (age := self._setpoint_age()) > self.observer.robot.limits.age:
-            return f"the arm's node told no setpoint for {age:.2f} s"
+        if silent := self.setpoints.wrong(self.observer.robot.limits.age, self.clock.now()):
+            return f"the arm's node tells no setpoint: {silent}"
         if lacking := self.store.lacks_room(self._free, held):
             return f"{lacking} (free_gib)"
         return ""
@@ -230,7 +235,8 @@ class RecorderNode:
 
     def __init__(self, node: Node, robot: RobotFile, store: EpisodeStore, name: str, asked: Callable[[], bool]) -> None:
         streams = RosStreams(node, robot)
-        self.node, self._opening, self._setpoints = node, np.nan, Stream[Target]("setpoint", HISTORY)
+        self.node, self._opening = node, np.nan
+        self._setpoints = Stream[Target]("setpoint", HISTORY, 0.0, NodeClocks(node), robot.limits.ahead)
         clock = RosClock(node, woken=lambda: asked() or not self.recorder.lease.source)
         self.recorder = Recorder(
             streams.observer(), self._setpoints, clock, store, node.get_logger(), free=self._declare() * GIB,
@@ -258,15 +264,11 @@ class RecorderNode:
 
     def _declare(self) -> float:
         from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
-        from rclpy.exceptions import ParameterException
 
         about = "GiB that stay free on the disk of the store: recording stops before; read at the start"
         scale = FloatingPointRange(from_value=0.1, to_value=1e9, step=0.0)
         descriptor = ParameterDescriptor(description=about, floating_point_range=[scale], read_only=True)
-        try:
-            return self.node.declare_parameter("free_gib", 1.0, descriptor).value
-        except ParameterException as error:
-            raise RobotRLError(f"free_gib takes a number with a point, from 0.1 to 1e9: {error}") from error
+        return float(declare(self.node, "free_gib", 1.0, descriptor))
 
     def _connect(self) -> None:
         from diagnostic_msgs.msg import DiagnosticStatus
@@ -295,7 +297,7 @@ class RecorderNode:
 
     def _take_status(self, message: Any) -> None:
         said = {v.key: v.value for v in message.values}
-        lease = self.recorder.lease.then(message.message, said["holder"], said["lease"], time.monotonic())
+        lease = self.recorder.lease.then(message.message, said["holder"], lease_in(said), time.monotonic())
         self.recorder.lease = lease
 
     def _answer(self, mark: Mark, _request: Any, response: Any) -> Any:
@@ -308,9 +310,7 @@ class RecorderNode:
 
 def run(robot: RobotFile, name: str, store: EpisodeStore, asked: Callable[[], bool]) -> None:
     """Record until `asked()`."""
-    import rclpy
-
-    node = rclpy.create_node("recorder")
+    node = make_node("recorder")
     recorder = RecorderNode(node, robot, store, name, asked).recorder
     end_spinning = spin_in_thread(node)
     try:
@@ -324,6 +324,7 @@ def run(robot: RobotFile, name: str, store: EpisodeStore, asked: Callable[[], bo
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the node until it is asked to end."""
+    interrupts.listen()
     own, ros = split_ros_arguments(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--robot", type=Path, required=True, help="the robot's YAML file")
@@ -331,8 +332,9 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(own)
     try:
         robot = robot_file.load(given.robot)
+        asked = start_ros(ros)  # what it refuses is told before a store is made
         with EpisodeStore.create(given.out, robot.spec()) as store:
-            run(robot, given.robot.name, store, start_ros(ros))
+            run(robot, given.robot.name, store, asked)
     except RobotRLError as error:
         print(f"recorder: {error}", file=sys.stderr)
         return 2

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import dacite
-import yaml
 
+from drivers.consistent import inconsistent, without_effect
 from drivers.gate import GateLimits
+from drivers.plausible import implausible
+from robot_rl import bounded_yaml
 from robot_rl.robots import ArmLimits, arm_limits
 from robot_rl.types import CameraSpec, Channel, RobotRLError, Spec
 
@@ -85,8 +87,12 @@ class GripperFile:
     profile: Literal["commands", "gripper_command", "parallel_gripper_command"] = "commands"
     """std_msgs/Float64MultiArray on the topic; or one of control_msgs' actions, GripperCommand (franka_gripper, and
     ros2_control up to Jazzy) or ParallelGripperCommand (newer)"""
+    joint_states: str = ""
+    """topic of its joint's state, sensor_msgs/JointState, where that does not come on the arm's; "": it does"""
     effort: float = 0.0
-    """that an action may use [N] or [Nm]; 0: the server's own choice"""
+    """that an action may use [N] or [Nm]; an action needs it, as 0 means no force at all to some servers"""
+    start: Literal["", "open", "closed"] = ""
+    """how an episode begins: whoever plays or demonstrates asks for that once the arm is home; "": as they are"""
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,9 @@ class ControllerFile:
 
     profile: Profile
     topic: str
+    node: str = ""
+    """the controller's node, with its namespace or without: no other that listens counts then; "": any but recorders,
+    viewers and the like"""
 
 
 @dataclass(frozen=True)
@@ -161,6 +170,8 @@ class RobotFile:
     kinematics: KinematicsFile | None = None
     sensors: dict[str, SensorFile] = field(default_factory=dict)
     cameras: dict[str, CameraFile] = field(default_factory=dict)
+    plausible: dict[str, float] = field(default_factory=dict)
+    """numbers that are meant though they are implausible, by name: {limits.speed: 3.0}; see plausible.py"""
 
     def __post_init__(self) -> None:
         for wrong in (*self._wrong_numbers(), *self._wrong_places(), *self._wrong_names(), *self._wrong_cameras()):
@@ -239,7 +250,7 @@ class RobotFile:
         far, turned = math.sqrt(3) * self.move, math.sqrt(3) * self.turn
         if far > self.limits.near or turned > self.limits.near_turn:
             wrong.append(
-                f"an action goes up to {far:.3f} m and {turned:.2f} rad: the gate would "
+                f"by its move and turn an action goes up to {far:.3f} m and {turned:.2f} rad: the gate would "
                 f"reject a first one, by near {self.limits.near} and near_turn {self.limits.near_turn}"
             )
         if len(self.home) not in (0, 7):
@@ -270,7 +281,7 @@ class RobotFile:
         topics += [c.topic for c in self.cameras.values()] + [s.topic for s in self.sensors.values()]
         if not all(topics):
             wrong.append("one of its topics is empty")
-        for topic in (*topics, self.wrench):
+        for topic in (*topics, self.wrench, self.gripper.joint_states):
             if topic.startswith("/"):
                 wrong.append(f"the topic '{topic}' is absolute; drop the slash, namespaces are for the launch")
         return wrong
@@ -289,21 +300,19 @@ class RobotFile:
 
 def load(path: Path) -> RobotFile:
     """Read a robot's YAML; the error names file and key."""
-    try:
-        data = yaml.safe_load(Path(path).read_bytes())
-    except OSError as error:
-        raise RobotRLError(f"the robot's file {path} cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise RobotRLError(f"the robot's file {path} is no YAML: {error}") from error
+    data = bounded_yaml.read(path, "the robot's file")
     if not isinstance(data, dict):
         raise RobotRLError(f"the robot's file {path} holds no keys")
     config = dacite.Config(strict=True, type_hooks={float: _number})
     try:
-        return dacite.from_dict(RobotFile, _tuples(data), config)
+        robot = dacite.from_dict(RobotFile, _tuples(data), config)
+        for wrong in (*implausible(robot), *inconsistent(robot), *without_effect(robot, data)):
+            raise RobotRLError(f"this robot cannot be: {wrong}")
     except dacite.UnexpectedDataError as error:
         raise RobotRLError(f"{path}: {error}{_guess(error.keys)}") from error
     except (dacite.DaciteError, RobotRLError, ValueError) as error:
         raise RobotRLError(f"{path}: {error}") from error
+    return robot
 
 
 def _tuples(value: Any) -> Any:

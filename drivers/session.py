@@ -22,7 +22,7 @@ import numpy as np
 from drivers.assisted import Interrupted, Person
 from drivers.observer import Clock
 from drivers.take import Mark, marked
-from drivers.teleop import DeviceLost, DeviceSilent, Event, Screen, State, Status
+from drivers.teleop import DeviceLost, DeviceSilent, Event, Screen, State, Status, hint_of
 from robot_rl import control
 from robot_rl.episodes import EpisodeStore
 from robot_rl.rollout import play
@@ -140,7 +140,7 @@ class Collector:
                 self.session.state, self.session.message = "waiting", lacking
             self._hand()
             self._show()
-            self.clock.sleep_until(self.clock.now() + LOOK)
+            self.clock.sleep_until(self.clock.steady() + LOOK)
 
     def _hand(self) -> np.ndarray | None:
         """What the person wants; a device that is silent but may come back is as one that nobody holds."""
@@ -221,7 +221,7 @@ class Collector:
         """A step of the world, and all that may come between it and the next."""
         step = self.env.step(action)
         self._obs, self._steps = step.obs, self._steps + 1
-        self._beats.append(self.clock.now())
+        self._beats.append(self.clock.steady())
         self._bytes += sum(value.nbytes for value in step.obs.values())
         lacking = self.store.lacks_room(self.wanted.free, self._bytes)
         if step.terminated and step.reward > 0:
@@ -258,7 +258,7 @@ class Collector:
             self._hand()
             self._look()
             self._show()
-            self.clock.sleep_until(self.clock.now() + LOOK)
+            self.clock.sleep_until(self.clock.steady() + LOOK)
 
     def _keep(self, episode: Episode, mark: Mark) -> None:
         what = f"{mark}, {len(episode)} steps"
@@ -269,13 +269,13 @@ class Collector:
         self._undo, self.session.message = True, f"episode {index} stored: {what}; start the next, or discard this one"
 
     def _show(self, state: State | None = None, message: str = "") -> None:
-        now = self.clock.now()
+        now = self.clock.steady()
         while self._beats and self._beats[0] <= now - 1.0:
             self._beats.popleft()
         self.screen.show(
             Status(
                 state or self.session.state, len(self.store), self.wanted.episodes, self._steps, self.person.held,
                 float(len(self._beats)), self.env.age, self.env.late, self.env.lagging,
-                message or self._silent or self.session.message, self.env.pictures,
+                message or self._silent or hint_of(self.device) or self.session.message, self.env.pictures,
             )
         )  # fmt: skip

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from drivers import interrupts
 from drivers.messages import image_msg
-from drivers.node_process import end_ros, room_for_pictures, start_ros
+from drivers.node_process import end_ros, make_node, room_for_pictures, start_ros
 from drivers.robot_file import CameraFile, RobotFile
 from robot_rl.types import Frame, RobotRLError
 
@@ -92,19 +93,18 @@ class SimCameras:
         self._started, self._slot = time.monotonic(), Slot(size)  # who was killed may have left the old one locked
         context = multiprocessing.get_context("spawn")  # OpenGL's and DDS's threads do not survive a fork
         self._process = context.Process(target=publish, args=(self._robot, self._make_view, self._slot), daemon=True)
-        self._process.start()
+        with interrupts.kept_from_children():
+            self._process.start()
 
 
 def publish(robot: RobotFile, make_view: Callable[[], View], slot: Slot) -> None:
     """What the other process does, until it or its parent ends."""
-    import rclpy
-
     asked = start_ros()
     os.nice(NICE)
     os.environ.setdefault("LP_NUM_THREADS", "1")  # Mesa renders on all cores else, the arm's one too
     view = make_view()
     with room_for_pictures():
-        node = rclpy.create_node("sim_cameras")
+        node = make_node("sim_cameras")
     films = [_Film(node, name, camera) for name, camera in simulated(robot).items()]
     parent = parent_process()
     while not asked() and parent is not None and parent.is_alive():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from drivers.messages import numbers_msg, pose_msg, pose_of, stamp_msg
-from drivers.node_process import spin, start_ros
+from drivers.node_process import declare, make_node, spin, start_ros
 from drivers.robot_file import RobotFile
 from drivers.sim_cameras import SimCameras, View, simulated
 from robot_rl.types import ArmState, RobotRLError
@@ -80,6 +80,8 @@ class SimRobotNode:
         now, robot = self.node.get_clock().now().nanoseconds * 1e-9, self.robot
         state = self.world.state(now, robot.gripper.closed, robot.gripper.open)
         self._joints.publish(numbers_msg(now, self.world.joint_names, self.world.joints()))
+        if robot.gripper.joint_states:
+            self._fingers.publish(numbers_msg(now, self.world.joint_names, self.world.joints()))
         if robot.wrench:
             self._wrench.publish(self._wrench_msg(now, state.wrench))
         self._pose.publish(pose_msg(now, robot.base_frame, state.position, state.turn))
@@ -119,7 +121,7 @@ class SimRobotNode:
 
         whole = IntegerRange(from_value=0, to_value=2**31 - 1, step=1)
         about = "of the next start of the world"
-        self.node.declare_parameter("seed", seed, ParameterDescriptor(description=about, integer_range=[whole]))
+        declare(self.node, "seed", seed, ParameterDescriptor(description=about, integer_range=[whole]))
 
     def _connect(self) -> None:
         from geometry_msgs.msg import PoseStamped, WrenchStamped
@@ -129,6 +131,8 @@ class SimRobotNode:
 
         node, robot = self.node, self.robot
         self._joints = node.create_publisher(JointState, robot.joint_states, 10)
+        if robot.gripper.joint_states:
+            self._fingers = node.create_publisher(JointState, robot.gripper.joint_states, 10)
         self._pose = node.create_publisher(PoseStamped, robot.pose, 10)
         if robot.wrench:
             self._wrench = node.create_publisher(WrenchStamped, robot.wrench, 10)
@@ -155,10 +159,8 @@ class SimRobotNode:
 
 def run(robot: RobotFile, world: World, seed: int, make_view: Callable[[], View]) -> None:
     """Spin the node until it is asked to end; `make_view`, in another process, makes what renders the cameras."""
-    import rclpy
-
     asked = start_ros()
-    node = rclpy.create_node("sim_robot")
+    node = make_node("sim_robot")
     cameras = SimCameras(node, robot, make_view) if simulated(robot) else None
     SimRobotNode(node, robot, world, seed, cameras)
 

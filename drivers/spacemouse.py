@@ -1,12 +1,20 @@
-"""A SpaceMouse through pyspacemouse: who pushes or turns its cap holds the dead-man."""
+"""A SpaceMouse through pyspacemouse: who pushes or turns its cap holds the dead-man.
+
+It reports at 60 Hz and more while its cap is out of its rest, and is silent at rest. pyspacemouse goes on giving the
+last report: only one with a new time counts. Some models report the translation and the rotation one after the other,
+so the cap is at rest when it says so twice, or once and then nothing more.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from drivers.teleop import DeadZone, DeviceLost, Event, Toggle
+from drivers.dead_man import QUIET, DeadMan, Presses
+from drivers.teleop import HAND, DeadZone, DeviceLost, Event, Toggle
 from robot_rl.types import RobotRLError
 
 RULE = 'KERNEL=="hidraw*", ATTRS{idVendor}=="256f|046d", MODE="0666"'
@@ -14,26 +22,38 @@ ACCESS = (
     f"sudo apt install libhidapi-hidraw0, then echo '{RULE}' | sudo tee /etc/udev/rules.d/99-spacemouse.rules && "
     "sudo udevadm control --reload && sudo udevadm trigger, and plug it in again"
 )
-REPORTS = 50  # that wait at most; the newest counts
+REPORTS = 100  # that are read in one look; the kernel keeps 64
+LARGEST = 2.0  # of an axis; a cap pushed hard goes a little beyond 1
+NOT_AT_REST = "the cap was not yet seen at rest: push it once, and let it go"
 
 
 class SpaceMouse:
     """Implements `Device`. Of several `index` says which; without it there must be one."""
 
-    keys = "push and turn the cap to move    left button  fingers"
+    keys = "push and turn the cap to move, after it was let go once    left button  fingers"
 
-    def __init__(self, index: int | None = None) -> None:
-        self._mouse = _open(index)
+    def __init__(self, index: int | None = None, now: Callable[[], float] = time.monotonic) -> None:
+        self._mouse, self._now = _open(index), now
         self.name = f"spacemouse:{index or 0}"
-        self._zone, self._grip = DeadZone(), Toggle()
+        self._dead_man = DeadMan(self.name, speaks_at_rest=False)
+        self._zone, self._grip, self._presses = DeadZone(), Toggle(), Presses()
+        self._presses(frozenset())
+        self._fingers_until = -np.inf  # their button moves nothing else, and counts for so long [s]
+        self._looked, self._heard, self._time = now(), now(), -1.0  # the last is the report's own
+        self._rests = 0  # reports at rest, one after the other, until now
+
+    @property
+    def hint(self) -> str:
+        """See `hint_of`."""
+        return self._dead_man.hint
 
     def hand(self) -> np.ndarray | None:
         """See `Device`."""
-        state = self._newest()
-        motion = self._zone(np.array([state.x, state.y, state.z, state.roll, state.pitch, state.yaw]))
-        pressed = bool(state.buttons[:1] and state.buttons[0])
-        self._grip.press(pressed)
-        return np.append(motion, self._grip.closed) if self._zone.moves or pressed else None
+        self._look()
+        motion = self._dead_man.motion(self._now())
+        if motion is None and self._now() < self._fingers_until:
+            motion = np.zeros(HAND - 1)
+        return None if motion is None else np.append(motion, self._grip.closed)
 
     def events(self) -> list[Event]:
         """None: the terminal's keys start and mark."""
@@ -47,18 +67,47 @@ class SpaceMouse:
         """See `Device`."""
         self._mouse.close()
 
-    def _newest(self) -> Any:
+    def _look(self) -> None:
+        """Take all reports that came. How old they are is not known where nobody looked for long."""
+        now = self._now()
+        unseen, self._looked = now - self._looked, now
+        if unseen > QUIET and self._dead_man.held:
+            self._dead_man.doubt(f"nobody looked at it for {unseen:.1f} s")
+        for state in self._reports():
+            self._heard = now
+            self._hear(now, state)
+            if unseen > QUIET:
+                self._dead_man.doubt(f"nobody looked at it for {unseen:.1f} s")
+        if self._rests and now - self._heard > QUIET:
+            self._rests = 0
+            self._dead_man.report(now, False, np.zeros(HAND - 1))
+
+    def _reports(self) -> Iterator[Any]:
         from easyhid.easyhid import HIDException  # what it reads through
 
         try:
-            state = self._mouse.read()
             for _ in range(REPORTS):
-                before, state = state.t, self._mouse.read()
-                if state.t == before:
-                    break
+                state = self._mouse.read()
+                if state.t == self._time:
+                    return
+                self._time = state.t
+                yield state
         except HIDException as error:
             raise DeviceLost(f"{self.name} was unplugged: {error}") from error
-        return state
+
+    def _hear(self, now: float, state: Any) -> None:
+        axes = np.array([state.x, state.y, state.z, state.roll, state.pitch, state.yaw], float)
+        if not (np.abs(axes) <= LARGEST).all():  # false for NaN too
+            self._rests = 0
+            self._dead_man.doubt(f"an axis is no number of -1 to 1: {axes}")
+            return
+        motion = self._zone(axes)
+        self._rests = 0 if self._zone.moves else self._rests + 1
+        self._dead_man.report(now, self._zone.moves, motion, "" if self._rests > 1 else NOT_AT_REST)
+        if self._presses(frozenset(i for i, down in enumerate(state.buttons) if down)) & {0} and self._dead_man.ready:
+            self._grip.press(True)
+            self._grip.press(False)
+            self._fingers_until = now + QUIET
 
 
 def _open(index: int | None) -> Any:

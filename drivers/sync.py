@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from threading import Lock
 from typing import Generic, TypeVar
 
 import numpy as np
 
+from drivers.stamps import AHEAD, SYSTEM, Clocks, StampMonitor
 from robot_rl.geometry import quat_from_vector, quat_inverse, quat_product, unit_quat, vector_from_quat
 from robot_rl.types import ArmState, RobotRLError
 
@@ -22,32 +23,70 @@ T = TypeVar("T")
 
 
 class Stream(Generic[T]):
-    """The last `length` readings of one stream, oldest first; `latency` [s] is what its stamps come too late by."""
+    """The last `length` readings of one stream, oldest first; `latency` [s] is what its stamps come too late by.
 
-    def __init__(self, name: str, length: int, latency: float = 0.0) -> None:
+    Stamps are judged by `clocks` when they come: see stamps.py. One more than `ahead` [s] in the future is refused.
+    """
+
+    def __init__(
+        self, name: str, length: int, latency: float = 0.0, clocks: Clocks = SYSTEM, ahead: float = AHEAD
+    ) -> None:
         if length < 2 or not (math.isfinite(latency) and latency >= 0):
             raise RobotRLError(
                 f"stream '{name}' needs a length of 2 and a latency of 0 s at least: {length}, {latency}"
             )
         self.name, self.latency = name, latency
+        self.dropped = 0  # readings that were refused
         self._stamps: deque[float] = deque(maxlen=length)
         self._values: deque[T] = deque(maxlen=length)
+        self._monitor = StampMonitor(clocks, ahead)
         self._lock = Lock()  # readings come in one thread and are looked up in another
-        self.dropped = 0  # readings that were not newer than the one before, or whose stamp was no number
+        self.explain: Callable[[], str] = lambda: ""
+        """what whoever fills it knows of why nothing new comes, in words"""
 
     def __len__(self) -> int:
         return len(self._stamps)
 
     def add(self, stamp: float, value: T) -> bool:
-        """Keep a reading of the moment `stamp` [s], unless it is not newer than the last; whether it was kept."""
-        stamp = stamp - self.latency
+        """Keep a reading of the moment `stamp` [s], unless it is of the future or not newer than the last; whether."""
         with self._lock:
-            if not math.isfinite(stamp) or (self._stamps and stamp <= self._stamps[-1]):
+            admission = self._monitor.admit(stamp)
+            if admission == "refused":
                 self.dropped += 1
                 return False
-            self._stamps.append(stamp)
+            if admission == "anew":
+                self._stamps.clear()
+                self._values.clear()
+            self._stamps.append(stamp - self.latency)
             self._values.append(value)
         return True
+
+    def clear(self) -> None:
+        """Forget all readings: their stamps are of another time."""
+        with self._lock:
+            self._stamps.clear()
+            self._values.clear()
+            self._monitor.forget()
+
+    def refuse(self, why: str) -> None:
+        """Remember why there is nothing new to keep, in words, until there is."""
+        with self._lock:
+            self._monitor.refused = why
+
+    @property
+    def refused(self) -> str:
+        """Why the last that came was not kept, or why nothing comes, as far as it is known; "": all is well."""
+        return self._monitor.refused or self.explain()
+
+    def wrong(self, limit: float, now: float | None = None) -> str:
+        """Why nothing may be moved by its last reading, in words: it is older than `limit` [s], by stamp or arrival, or
+        of the future; "": nothing is wrong. `now` [s] is the clocks' where not given."""
+        with self._lock:
+            wrong = self._monitor.wrong(limit, now, self.latency)
+        if not wrong:
+            return ""
+        why = "" if self._monitor.refused else self.explain()
+        return f"the stream '{self.name}' {wrong}" + (f": {why}" if why else "")
 
     @property
     def newest(self) -> float:

@@ -33,6 +33,11 @@ class Lease:
         return replace(self, name=name, source=source, why=why)
 
 
+def lease_in(said: dict[str, str]) -> str:
+    """The number of the lease that an episode is of, in the values of a status: whoever takes over in it helps."""
+    return said.get("armed as", said["lease"])  # bags of before have no other number
+
+
 class Take:
     """An episode while it is recorded. `here` is where the arm was measured at the last observation."""
 

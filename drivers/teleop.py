@@ -54,6 +54,14 @@ class Device(Protocol):
         """Give it back."""
 
 
+def hint_of(device: Device) -> str:
+    """Why the dead-man of `device` does not count though somebody holds it, and what to do; "": it does, or is up.
+
+    Devices that can say so have it as `hint`.
+    """
+    return str(getattr(device, "hint", ""))
+
+
 @dataclass(frozen=True)
 class Status:
     """What the person at the controls should know now."""

@@ -123,6 +123,8 @@ class Grip:
         self.late = not 0.0 <= now - message.seen <= LATE
         if self.held and self.late:
             self._lose(f"what the page says comes {now - message.seen:.1f} s late")
+        elif self.late:
+            self.must_release = True
         if not message.held and not self.late:
             self.must_release, self._lost, self._motion = False, "", None
         elif not self.must_release and not self.late:

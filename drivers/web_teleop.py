@@ -8,18 +8,19 @@ only, and a page gets the next when it has the last; one that is slow gets fewer
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
+import logging
 import math
-import socket
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from drivers.teleop import DeviceLost, DeviceSilent, Event, Status
+from drivers.web_address import address_of, is_elsewhere, listen, reachable, square
+from drivers.web_admission import Entrance
 from drivers.web_door import Door
 from drivers.web_hand import (
     SIZE,
@@ -32,14 +33,17 @@ from drivers.web_hand import (
     PictureMessage,
     parse,
 )
+from drivers.web_tls import PLAIN, WebConfig, context_of, write_private
 from robot_rl.depth import visible
 from robot_rl.types import RobotRLError
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
 
-PORT = 8080
 PAGES = 8  # that may be open at once
+LOOKERS = 6  # of them, that may only look: whoever may drive finds room
+SWEPT, TOLD = 0.5, 10.0  # who waits for too long; how many were cut off [s]
+STUCK = 3.0  # a page that takes nothing for so long is gone [s]
 MESSAGES = 200  # that a page may send in a second; it sends 30
 EVENTS = 32  # that wait for `events`
 PERIOD = 0.1  # of status and pictures [s]
@@ -50,11 +54,14 @@ KEYS = (
 )
 
 
-class Visitor:
-    """A page that is open."""
+logger = logging.getLogger(__name__)
 
-    def __init__(self, connection: ServerConnection) -> None:
-        self.connection = connection
+
+class Visitor:
+    """A page that is open; `may_drive`, or only look."""
+
+    def __init__(self, connection: ServerConnection, may_drive: bool) -> None:
+        self.connection, self.may_drive = connection, may_drive
         self.sent = self.got = 0  # numbers of the newest picture that was sent, and that the page has
         self._second, self._said = 0.0, 0
 
@@ -69,14 +76,16 @@ class Visitor:
 class WebTeleop:
     """Implements `Device` and `Screen`. `where` is "8080", "0.0.0.0:8080" or ""; port 0: any that is free."""
 
-    def __init__(self, where: str = "") -> None:
+    def __init__(self, where: str = "", config: WebConfig = PLAIN) -> None:
         _require_websockets()
-        self._socket = _listen(*_address(where))
+        self._tls = context_of(config)
+        self._socket = Entrance(listen(*address_of(where)))
         self.name, self.port = f"web:{where}" if where else "web", self._socket.getsockname()[1]
         self.ignored = 0  # messages that were none, or not the page's to send
-        self._door = Door(lambda: len(self._visitors) >= PAGES)
-        self.url = f"http://{_reachable(self._socket)}:{self.port}/?token={self._door.token}"
-        self.keys = f"open {self.url}\n{KEYS}\n{_square(self.url) if _elsewhere(self._socket) else ''}".rstrip("\n")
+        self._door = Door(self._is_full, "http" if self._tls is None else "https")
+        here = f"{self._door.scheme}://{reachable(self._socket)}:{self.port}"
+        self.url, self.look_url = (f"{here}/?token={token}" for token in (self._door.token, self._door.look_token))
+        self.keys = self._told(config)
         self._lock = threading.Lock()  # around the next lines
         self._driver: Visitor | None = None
         self._grip = Grip(closed=-1.0)
@@ -118,6 +127,18 @@ class WebTeleop:
             self._loop.call_soon_threadsafe(self._end.set)
         self._thread.join()
 
+    def _told(self, config: WebConfig) -> str:
+        """Where the page is, in the terminal; or in a file, so that no log has the tokens."""
+        if config.address is not None:
+            write_private(config.address, f"{self.url}\n{self.look_url}\n")
+            return f"open the first address in {config.address}; with the second one a page may only look\n{KEYS}"
+        code = square(self.url) if is_elsewhere(self._socket) else ""
+        return f"open {self.url}\nonly to look: {self.look_url}\n{KEYS}\n{code}".rstrip("\n")
+
+    def _is_full(self, may_drive: bool) -> bool:
+        lookers = sum(not visitor.may_drive for visitor in self._visitors)
+        return len(self._visitors) >= PAGES or (not may_drive and lookers >= LOOKERS)
+
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
@@ -132,22 +153,37 @@ class WebTeleop:
     async def _serve(self) -> None:
         from websockets.asyncio.server import serve
 
+        tls: dict[str, Any] = {} if self._tls is None else {"ssl": self._tls, "ssl_handshake_timeout": 3}
         async with serve(
             self._meet, sock=self._socket, process_request=self._door.answer, server_header=None, compression=None,
             max_size=SIZE, max_queue=8, write_limit=2**15, open_timeout=3, ping_interval=1, ping_timeout=2,
-            close_timeout=1,
+            close_timeout=1, logger=_quiet(), **tls,
         ):  # fmt: skip
-            tasks = [asyncio.create_task(self._develop()), asyncio.create_task(self._end.wait())]
+            tasks = [asyncio.create_task(work) for work in (self._end.wait(), self._develop(), self._sweep())]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            tasks[0].cancel()
+            for task in tasks[1:]:
+                task.cancel()
             for task in done:
                 task.result()
+
+    async def _sweep(self) -> None:
+        """Turn out who waits for too long, and tell of those who were cut off."""
+        told = time.monotonic()
+        while True:
+            await asyncio.sleep(SWEPT)
+            self._socket.sweep()
+            if self._socket.refused and time.monotonic() > told + TOLD:
+                refused, self._socket.refused, told = self._socket.refused, Counter(), time.monotonic()
+                (most, _), *_ = refused.most_common(1)
+                logger.warning("the web page cut off %d connections, most of them from %s", refused.total(), most)
 
     async def _meet(self, connection: ServerConnection) -> None:
         """From the opening of a page's socket to its end."""
         from websockets.exceptions import ConnectionClosed
 
-        visitor = Visitor(connection)
+        assert connection.request is not None
+        visitor = Visitor(connection, self._door.may_drive(connection.request))
+        self._socket.know(connection.transport.get_extra_info("socket").fileno())
         self._visitors.add(visitor)
         telling = asyncio.create_task(self._tell(visitor))
         try:
@@ -178,6 +214,8 @@ class WebTeleop:
         if isinstance(message, PictureMessage):
             visitor.got = max(visitor.got, min(message.number, visitor.sent))
             return True
+        if not visitor.may_drive:
+            return False
         if isinstance(message, DriveMessage) and self._driver is None:
             self._driver, self._grip, self._gone = visitor, Grip(self._grip.closed), False
         if visitor is not self._driver:
@@ -199,15 +237,22 @@ class WebTeleop:
 
         try:
             while True:
-                await visitor.connection.send(json.dumps(self._words(visitor)))
+                await self._send(visitor, json.dumps(self._words(visitor)))
                 if (last := visitor.sent) <= visitor.got:
                     for name, (number, _, jpeg) in sorted(self._pictures.items()):
                         if number > last:
                             visitor.sent = max(visitor.sent, number)
-                            await visitor.connection.send(_picture(number, name, jpeg))
+                            await self._send(visitor, _picture(number, name, jpeg))
                 await asyncio.sleep(PERIOD)
         except ConnectionClosed:
             pass
+
+    async def _send(self, visitor: Visitor, words: str | bytes) -> None:
+        """To a page that takes it; another one is gone."""
+        try:
+            await asyncio.wait_for(visitor.connection.send(words), STUCK)
+        except asyncio.TimeoutError:
+            visitor.connection.transport.abort()
 
     def _words(self, visitor: Visitor) -> dict[str, Any]:
         """What a page is told."""
@@ -217,6 +262,7 @@ class WebTeleop:
         return {
             "now": time.monotonic(),
             "drives": visitor is self._driver,
+            "may": visitor.may_drive,
             "vacant": self._driver is None,
             "grip": "held" if grip.held else "release" if grip.must_release else "up",
             "late": grip.late,
@@ -255,53 +301,15 @@ def _jpeg(image: np.ndarray) -> bytes:
     return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
 
 
+def _quiet() -> logging.Logger:
+    """For what peers do wrong, which is theirs; what fails here is raised."""
+    quiet = logging.getLogger(f"{__name__}.peers")
+    quiet.setLevel(logging.CRITICAL)
+    return quiet
+
+
 def _require_websockets() -> None:
     try:
         import websockets  # noqa: F401
     except ImportError as error:
         raise RobotRLError("the web page needs websockets: pip install 'robot-rl[web]'") from error
-
-
-def _address(where: str) -> tuple[str, int]:
-    """Host and port of "", "8080", "0.0.0.0:8080" or "[::]:8080"."""
-    host, _, port = where.rpartition(":")
-    if port and not (port.isdecimal() and int(port) < 2**16):
-        raise RobotRLError(f"'web:{where}' names no port: use web:8080, or web:0.0.0.0:8080 for the whole network")
-    return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port or PORT)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise RobotRLError(
-            f"no page can be served at {host}:{port}: {error.strerror}. Take another port, as in web:8081; "
-            "the host is this machine's own, 0.0.0.0 for all of its networks, or left out for this machine alone."
-        ) from error
-
-
-def _elsewhere(listening: socket.socket) -> bool:
-    """Other machines reach it."""
-    return not ipaddress.ip_address(listening.getsockname()[0]).is_loopback
-
-
-def _square(text: str) -> str:
-    """A QR code for a phone's camera, two of its rows in one of the terminal's; drawn is what is light on paper."""
-    import cv2
-
-    light = cv2.QRCodeEncoder.create().encode(text) > 0
-    light = np.pad(light, ((0, len(light) % 2), (0, 0)), constant_values=True)
-    return "\n".join("".join(" ▄▀█"[two] for two in row) for row in 2 * light[::2] + light[1::2])
-
-
-def _reachable(listening: socket.socket) -> str:
-    """The host for the page's address; where all networks are meant, this machine's number in the one it sends by."""
-    host = str(listening.getsockname()[0])
-    if ipaddress.ip_address(host).is_unspecified:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.connect(("192.0.2.1", 9))  # nothing is sent; the address is nobody's
-                host = probe.getsockname()[0]
-            except OSError:
-                host = socket.gethostname()
-    return f"[{host}]" if ":" in host else host

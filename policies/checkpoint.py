@@ -13,8 +13,7 @@ from policies.resnet import ResnetConfig
 from policies.transformer import TransformerConfig
 from policies.unet import UnetConfig
 from policies.vision import VisionConfig
-from robot_rl import configs
-from robot_rl.runs import atomically, read_torch
+from robot_rl import configs, fitting, sealed
 from robot_rl.types import RobotRLError, Spec
 
 PolicyConfig = DiffusionConfig | FlowConfig
@@ -37,27 +36,28 @@ def to_data(policy: DiffusionPolicy | FlowPolicy) -> dict[str, Any]:
 
 def from_data(data: dict[str, Any], origin: str) -> DiffusionPolicy | FlowPolicy:
     """The inverse of `to_data`: frozen, in evaluation mode. `origin` names the source in errors."""
-    if data.get("robot_rl_policy") != FORMAT:
-        found = data.get("robot_rl_policy", "none")
+    if not fitting.is_format(data, "robot_rl_policy", FORMAT):
+        found = f"{data.get('robot_rl_policy', 'none')!r:.40}" if isinstance(data, dict) else type(data).__name__
         raise RobotRLError(
             f"{origin} is not a policy of robot-rl format {FORMAT} (found: {found}); `robot-rl pretrain` makes one"
         )
-    policy = configs.from_data(data["config"], KNOWN).build(Spec.from_dict(data["spec"]))
-    try:
-        policy.load_state_dict(data["weights"])
-    except RuntimeError as error:
-        raise RobotRLError(f"the weights in {origin} do not fit its config: {error}") from error
+    fitting.require_parts(data, ("config", "spec", "weights"), origin)
+    spec, weights = Spec.from_dict(data["spec"]), data["weights"]
+
+    def fits(net: DiffusionPolicy | FlowPolicy) -> None:
+        fitting.require_like(weights, dict(net.state_dict()), "weights")
+
+    policy: DiffusionPolicy | FlowPolicy = fitting.built(data["config"], KNOWN, lambda c: c.build(spec), fits, origin)
+    fitting.loaded(policy, weights, origin)
     return policy.eval().requires_grad_(False)
 
 
 def save(policy: DiffusionPolicy | FlowPolicy, path: Path) -> None:
     """Write a policy atomically."""
-    import torch
-
-    atomically(Path(path), lambda part: torch.save(to_data(policy), part))
+    sealed.write(to_data(policy), Path(path))
 
 
 def load(path: Path) -> DiffusionPolicy | FlowPolicy:
     """Read a policy, or the policy of a run's folder."""
     path = Path(path) / "policy.pt" if Path(path).is_dir() else Path(path)
-    return from_data(read_torch(path), str(path))
+    return from_data(sealed.read(path), str(path))

@@ -6,6 +6,7 @@ ResNet-18 has a file of its own.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -68,7 +69,7 @@ class Vit(nn.Module):
         self.stem = nn.Sequential(
             nn.Conv2d(inlet, config.width, 8, stride=4), nn.ReLU(), nn.Conv2d(config.width, config.width, 3, stride=2)
         )
-        tokens = int(torch.tensor(self.stem(torch.zeros(1, inlet, height, width)).shape[2:]).prod())
+        tokens = math.prod(self.stem(torch.zeros(1, inlet, height, width)).shape[2:])
         self.position = nn.Parameter(0.02 * torch.randn(tokens, config.width))
         layer = nn.TransformerEncoderLayer(
             config.width, config.heads, 4 * config.width, 0.0, activation="gelu", batch_first=True, norm_first=True

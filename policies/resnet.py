@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from policies.encoders import SpatialSoftmax, group_norm, require_size
-from robot_rl.runs import read_torch
+from robot_rl import sealed
 from robot_rl.types import RobotRLError
 
 EPSILON = 1e-5  # of torchvision's batch normalisation
@@ -88,7 +88,7 @@ class Block(nn.Module):
 
 def folded(path: Path, resnet: Resnet) -> dict[str, Tensor]:
     """The weights of all convolutions and normalisations of `resnet`, from torchvision's file at `path`."""
-    file = read_torch(path)
+    file = sealed.read(path, sealed=False)
     weights: dict[str, Tensor] = {}
     for conv, norm in _pairs(resnet):
         shape = tuple(resnet.get_parameter(f"{conv}.weight").shape)

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from policies.encoders import ConvConfig, VitConfig
 from policies.resnet import ResnetConfig
 from policies.vision import VisionConfig
-from robot_rl import configs
-from robot_rl.runs import atomically, read_torch
+from robot_rl import configs, fitting, sealed
 from robot_rl.types import Obs, RobotRLError, Spec
 
 FORMAT = 1
@@ -80,20 +79,29 @@ def save(classifier: Classifier, path: Path) -> None:
         "threshold": classifier.threshold,
         "weights": classifier.state_dict(),
     }
-    atomically(Path(path), lambda part: torch.save(data, part))
+    sealed.write(data, Path(path))
+
+
+def file_of(path: Path) -> Path:
+    """`path`, or what a run's folder `path` made."""
+    return Path(path) / "reward.pt" if Path(path).is_dir() else Path(path)
 
 
 def load(path: Path) -> Classifier:
     """Read a classifier, or that of a run's folder: frozen, in evaluation mode."""
-    path = Path(path) / "reward.pt" if Path(path).is_dir() else Path(path)
-    data = read_torch(path)
-    if data.get("robot_rl_reward") != FORMAT:
+    path = file_of(path)
+    data = sealed.read(path)
+    if not fitting.is_format(data, "robot_rl_reward", FORMAT):
         raise RobotRLError(f"{path} is no reward of robot-rl format {FORMAT}; `robot-rl reward` makes one")
-    classifier: Classifier = configs.from_data(data["config"], KNOWN).build(Spec.from_dict(data["spec"]))
-    try:
-        classifier.load_state_dict(data["weights"])
-    except RuntimeError as error:
-        raise RobotRLError(f"the weights in {path} do not fit its config: {error}") from error
+    fitting.require_parts(data, ("config", "spec", "weights", "threshold"), str(path))
+    spec, weights = Spec.from_dict(data["spec"]), data["weights"]
+
+    def fits(net: Classifier) -> None:
+        fitting.require_like(weights, dict(net.state_dict()), "weights")
+        fitting.require_like(data["threshold"], 0.5, "threshold")
+
+    classifier: Classifier = fitting.built(data["config"], KNOWN, lambda c: c.build(spec), fits, str(path))
+    fitting.loaded(classifier, weights, str(path))
     classifier.threshold = data["threshold"]
     return classifier.eval().requires_grad_(False)
 

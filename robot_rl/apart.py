@@ -8,32 +8,35 @@ fixes its seed; weights are taken only if they are whole, finite and of the righ
 from __future__ import annotations
 
 import hashlib
-import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
+from robot_rl import fingerprints, fitting, journal, outputs, sealed
 from robot_rl.episodes import EpisodeStore
+from robot_rl.progress import progress
 from robot_rl.refine import (
     Learning,
     RefineConfig,
     described,
     labelled,
-    named,
     practice_seed,
     remembered,
+    require_memory,
     require_possible,
+    require_world,
+    run_of,
     snapshot_due,
     snapshot_file,
+    used_of,
 )
 from robot_rl.rollout import rollout
-from robot_rl.runs import Run, read_torch
+from robot_rl.runs import Run
 from robot_rl.types import Agent, Env, RobotRLError
 
 POLL = 0.2  # between looks for new files [s]
@@ -50,34 +53,37 @@ def act(
     make_agent: Callable[[], Agent],
     config: RefineConfig,
     about: dict[str, Any],
+    made_of: Sequence[Path] = (),
 ) -> None:
     """Play practice episodes into the folder `out` until there are enough, always with the newest sound weights."""
     require_possible(config)
     torch.set_num_threads(1)
-    with Run(out, "refine", {"demos": named(demos), "refine": config, **about}) as run:
+    with run_of(out, demos, config, about, (outputs.PLAY,)) as run, closing(make_env()) as env:
         torch.manual_seed(config.seed)
         agent = make_agent()
+        require_world(agent, env.spec)
+        used = used_of(run, agent, demos)
+        run.begin(fingerprints.of_stores(used) | fingerprints.of_files(made_of))
         inbox = Inbox(run.path / WEIGHTS, agent)
-        with closing(make_env()) as env, EpisodeStore.create(run.path / "episodes", env.spec) as store:
+        with EpisodeStore.create(run.path / "episodes", env.spec) as store:
             steps = sum(len(store.read(i, images=False)) for i in range(len(store)))
-            progress = tqdm(total=config.steps, initial=steps, desc="act", disable=None)
+            shown = progress("act", config.steps, steps)
             while steps < config.steps:
                 news = _wait_for_weights(inbox, steps, config)
                 index = len(store)
                 episode = rollout(env, agent, explore=True, seed=practice_seed(config, index))
                 store.append(remembered(episode, agent))
                 steps += len(episode)
-                progress.update(len(episode))
-                with open(run.path / "actor.jsonl", "a") as file:
-                    file.write(json.dumps({"step": steps, **described(index, episode), **news}) + "\n")
-            progress.close()
+                shown.update(len(episode))
+                journal.append(run.path / "actor.jsonl", {"step": steps, **described(index, episode), **news})
+            shown.close()
 
 
 def _wait_for_weights(inbox: Inbox, steps: int, config: RefineConfig) -> dict[str, Any]:
     """Take what is new; wait for it where the actor is too far ahead. Returns what there is to say of it."""
     asked = time.monotonic()
     while True:
-        inbox.look()
+        inbox.look(steps)
         begun = inbox.taken or not config.offline_updates
         if begun and steps - max(inbox.steps, config.base_steps) <= config.lead:
             return {"weights": inbox.taken, "refused": inbox.refused}
@@ -94,14 +100,19 @@ def learn(
     config: RefineConfig,
     about: dict[str, Any],
     save: Callable[[Any, Path], None],
+    made_of: Sequence[Path] = (),
 ) -> Path:
     """Learn from the episodes that an actor plays into the folder `out`, until it is done; returns the agent's file."""
     require_possible(config)
     torch.set_num_threads(config.threads)
-    with Run(out, "refine", {"demos": named(demos), "refine": config, **about}) as run:
+    with run_of(out, demos, config, about, (outputs.LEARN,)) as run:
         torch.manual_seed(config.seed)
         agent = make_agent()
-        learning = Learning(agent, config, labelled(agent, demos))
+        used = used_of(run, agent, demos)
+        prior = labelled(agent, demos, [n for _, n in used])
+        require_memory(agent, config, prior)
+        run.begin(fingerprints.of_stores(used) | fingerprints.of_files(made_of))
+        learning = Learning(agent, config, prior)
         store = _wait_for_store(run.path / "episodes")
         if (state := run.load()) is not None:
             learning.load_state_dict(state, store)
@@ -169,62 +180,57 @@ class Inbox:
         self.steps, self.taken, self.refused = 0, "", ""  # hash of what plays; why the newest does not
         self._seen: tuple[int, int] | None = None
 
-    def look(self) -> bool:
-        """Whether new weights were taken; why not is in `refused`, and printed once."""
+    def look(self, most: int = fitting.MOST_COUNTED) -> bool:
+        """Whether new weights were taken; why not is in `refused`, and printed once.
+
+        They cannot have learned from more than `most` steps, which were played, nor from fewer than those that play.
+        """
         if not self.path.exists():
             return False
         stat = self.path.stat()
         if (stat.st_mtime_ns, stat.st_ino) == self._seen:
             return False
         try:
-            data = read_torch(self.path)
-            require_sound(data, self.agent.state_dict())
+            data = sealed.read(self.path)
+            require_sound(data, self.agent.state_dict(), self.steps, most)
+            fitting.loaded(self.agent, data["agent"], "the state of the agent")
         except RobotRLError as error:  # it is looked at again: a share may show a file before it is whole
             if str(error) != self.refused:
                 tqdm.write(f"weights refused, the old ones play on: {error}")
             self.refused = str(error)
             return False
         self._seen = stat.st_mtime_ns, stat.st_ino
-        self.agent.load_state_dict(data["agent"])
         self.steps, self.taken, self.refused = data["steps"], data["hash"], ""
         return True
 
 
-def require_sound(data: dict[str, Any], like: dict[str, Any]) -> None:
-    """Raise unless published weights are whole, finite, and of the shapes of the agent's own state `like`."""
+def require_sound(data: dict[str, Any], like: dict[str, Any], least: int = 0, most: int = fitting.MOST_COUNTED) -> None:
+    """Raise unless published weights are whole, finite, plausible, and of the form of the agent's own state `like`.
+
+    The steps that they learned from lie in [`least`, `most`].
+    """
     if not {"agent", "hash", "steps"} <= set(data):
         raise RobotRLError(f"these are no published weights; they hold {sorted(data)}")
-    if digest(data["agent"]) != data["hash"]:
+    try:
+        fitting.require_like(data["agent"], like)
+    except RobotRLError as error:
+        raise RobotRLError(f"learner and actor differ in --agent: {error}") from error
+    if not isinstance(data["hash"], str) or digest(data["agent"]) != data["hash"]:
         raise RobotRLError("the weights are not those that were published: their hash differs")
-    theirs = dict(_tensors(data["agent"]))
-    for name, mine in _tensors(like):
-        if "optimizer" in name:
-            continue  # an optimiser has no state before its first step
-        if name not in theirs or theirs[name].shape != mine.shape:
-            found = tuple(theirs[name].shape) if name in theirs else "missing"
-            raise RobotRLError(
-                f"weight {name} is {found}, not {tuple(mine.shape)}: learner and actor differ in --agent"
-            )
-    for name, tensor in theirs.items():
-        if not torch.isfinite(tensor).all():
-            raise RobotRLError(f"weight {name} is not finite")
+    sealed.require_finite(data["agent"], "the weights")
+    fitting.require_quiet(data["agent"], like)
+    if type(data["steps"]) is not int or not 0 <= data["steps"] <= most:
+        raise RobotRLError(
+            f"the weights say that they learned from {data['steps']!r:.40} steps, of {most:,} that were played"
+        )
+    if data["steps"] < least:  # of a learner that goes on from its last save, and catches up
+        raise RobotRLError(f"the weights learned from fewer steps than those that play, which saw {least:,}")
 
 
 def digest(state: dict[str, Any]) -> str:
     """SHA-256 of every tensor and its name."""
     sha = hashlib.sha256()
-    for name, tensor in _tensors(state):
+    for name, tensor in fitting.tensors(state):
         sha.update(name.encode())
         sha.update(tensor.contiguous().numpy().tobytes())
     return sha.hexdigest()
-
-
-def _tensors(state: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    if isinstance(state, Tensor):
-        yield name, state
-    elif isinstance(state, dict):
-        for key, value in state.items():
-            yield from _tensors(value, f"{name}.{key}" if name else str(key))
-    elif isinstance(state, (list, tuple)):
-        for i, value in enumerate(state):
-            yield from _tensors(value, f"{name}.{i}")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from policies import checkpoint as policy_file
-from robot_rl import configs
+from robot_rl import configs, fitting, sealed
 from robot_rl.agents.corrections import Corrections, CorrectionsConfig
 from robot_rl.agents.dsrl import DsrlConfig
 from robot_rl.agents.expo import ExpoConfig
@@ -16,7 +16,6 @@ from robot_rl.agents.frozen import Frozen, FrozenConfig
 from robot_rl.agents.residual import ResidualConfig
 from robot_rl.agents.rlpd import RlpdConfig
 from robot_rl.agents.taco import TacoConfig
-from robot_rl.runs import atomically, read_torch
 from robot_rl.types import RobotRLError
 
 KNOWN = (FrozenConfig, ResidualConfig, DsrlConfig, RlpdConfig, CorrectionsConfig, ExpoConfig, TacoConfig)
@@ -31,7 +30,7 @@ def save_agent(agent: Any, path: Path) -> None:
         "policy": policy_file.to_data(agent.policy),
         "learned": agent.state_dict(),
     }
-    atomically(Path(path), lambda part: torch.save(data, part))
+    sealed.write(data, Path(path))
 
 
 def load_agent(path: Path, execute: int | None = None) -> Any:
@@ -40,23 +39,35 @@ def load_agent(path: Path, execute: int | None = None) -> Any:
     A bare policy is played frozen, `execute` actions of each chunk.
     """
     path = file_of(Path(path))
-    data = read_torch(path)
+    data = sealed.read(path)
     if "robot_rl_policy" in data:
         policy = policy_file.from_data(data, str(path))
-        return FrozenConfig(execute or min(FrozenConfig.execute, policy.horizon)).build(policy)
-    if data.get("robot_rl_agent") != FORMAT:
+        steps = min(FrozenConfig.execute, policy.horizon) if execute is None else execute
+        return FrozenConfig(steps).build(policy)
+    if not fitting.is_format(data, "robot_rl_agent", FORMAT):
         raise RobotRLError(f"{path} is neither a policy nor an agent of robot-rl; `pretrain` and `refine` make them")
     if execute is not None:
         raise RobotRLError(
             f"{path} is a refined agent: it fixes how many actions of a chunk it executes; drop --execute"
         )
+    fitting.require_parts(data, ("policy", "config", "learned"), str(path))
     policy = policy_file.from_data(data["policy"], str(path))
-    agent = configs.from_data(data["config"], KNOWN).build(policy)
-    try:
-        agent.load_state_dict(data["learned"])
-    except (KeyError, RuntimeError) as error:
-        raise RobotRLError(f"what was learned in {path} does not fit this version of its agent: {error}") from error
+    shape = _without_memory(policy)
+    agent = fitting.built(
+        data["config"],
+        KNOWN,
+        lambda config: config.build(shape if torch.empty(0).is_meta else policy),  # first without memory
+        lambda agent: fitting.require_like(data["learned"], agent.state_dict()),
+        str(path),
+    )
+    fitting.loaded(agent, data["learned"], f"what was learned in {path}")
     return agent
+
+
+def _without_memory(policy: Any) -> Any:
+    """The same policy on the device that has shapes and no memory."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return policy.config.build(policy.spec).eval().requires_grad_(False)
 
 
 def load_base(path: Path) -> Any:

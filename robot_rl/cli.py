@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before the imports that take seconds
+    from robot_rl.start import expect_interrupts
+
+    expect_interrupts()
+
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,13 +19,14 @@ import tyro
 from tyro.conf import arg, subcommand
 
 from drivers.node_process import split_ros_arguments
+from drivers.web_tls import WebConfig, refuse_unused
 from policies import checkpoint
 from policies import reward as reward_file
 from policies.diffusion import DiffusionConfig
 from policies.flow import FlowConfig
 from policies.mlp import MlpConfig
 from policies.reward import ClassifierConfig
-from robot_rl import apart, checkpoints, report
+from robot_rl import apart, checkpoints, outputs, ranges, report, start
 from robot_rl import demo as demonstrating
 from robot_rl import distil as distilling
 from robot_rl import evaluate as evaluating
@@ -35,13 +42,14 @@ from robot_rl.agents.rlpd import RlpdConfig
 from robot_rl.agents.taco import TacoConfig
 from robot_rl.data_verbs import collect, export, import_, inspect, spec_of, view
 from robot_rl.demo import DemoConfig, Parts
+from robot_rl.episodes import EpisodeStore
 from robot_rl.judged import Judged
 from robot_rl.pretrain import PretrainConfig
 from robot_rl.promote import play_and_promote
 from robot_rl.refine import RefineConfig
 from robot_rl.reward import RewardConfig
 from robot_rl.robot_verbs import check, deploy, practice_in, practice_on, simulate
-from robot_rl.types import Agent, Env, Policy, RobotRLError
+from robot_rl.types import Agent, Env, Policy, RobotRLError, Spec
 from sim import worlds
 from sim.human import HumanConfig
 from sim.worlds import WatchedConfig, WorldConfig
@@ -103,9 +111,8 @@ def demo(
     """
     if world not in DEMOS:
         raise RobotRLError(f"there is no demo of '{world}'; there are: {', '.join(DEMOS)}")
-    chosen = WorldConfig(world)
+    chosen, preset = WorldConfig(world), DEMOS[world]
     spec = spec_of(chosen)
-    preset = DEMOS[world]
     config = replace(
         preset,
         pretrain=replace(preset.pretrain, seed=seed),
@@ -121,7 +128,8 @@ def demo(
         save_agent=checkpoints.save_agent,
         load_agent=checkpoints.load_agent,
     )
-    page = demonstrating.demo(out, config, parts, seed=seed, workers=workers)
+    with outputs.folder(out):
+        page = demonstrating.demo(out, config, parts, seed=seed, workers=workers)
     print(f"report: {page.resolve()}")
 
 
@@ -143,19 +151,22 @@ def pretrain(
         evaluate: start states to play with the finished policy
         workers: processes that play them
     """
-    file = pretraining.pretrain(out, store, policy, config, checkpoint.save)
-    evaluations = {}
-    if evaluate:
-        world = _world_of(checkpoint.load(file))
-        evaluations["policy"] = evaluating.evaluate_once(
-            out / "evaluation.json",
-            world.build,
-            partial(checkpoints.load_agent, file),
-            episodes=evaluate,
-            workers_=workers,
-            label="policy",
-        )
-    page = report.Report(f"pretrain {out}", evaluations, (out / "metrics.jsonl",)).write(out / "report.html")
+    with outputs.folder(out):
+        if evaluate:
+            _require_playable(EpisodeStore.open(store[0]).spec, policy.vision is not None)
+        file = pretraining.pretrain(out, store, policy, config, checkpoint.save)
+        evaluations = {}
+        if evaluate:
+            world = _world_of(checkpoint.load(file))
+            evaluations["policy"] = evaluating.evaluate_once(
+                out / "evaluation.json",
+                world.build,
+                partial(checkpoints.load_agent, file),
+                episodes=evaluate,
+                workers_=workers,
+                label="policy",
+            )
+        page = report.Report(f"pretrain {out}", evaluations, (out / "metrics.jsonl",)).write(out / "report.html")
     print(f"policy: {file}\nreport: {page}")
 
 
@@ -169,6 +180,7 @@ def refine(
     role: Literal["both", "actor", "learner"] = "both",
     robot: Path | None = None,
     teleop: str | None = None,
+    web: WebConfig = WebConfig(),
     reward: Path | None = None,
     evaluate: int = 100,
     videos: int = 3,
@@ -189,31 +201,39 @@ def refine(
         role: play and learn in turn; or only play, or only learn, with another process in the same folder
         robot: practise on the robot of this YAML file, or on its simulated stand-in, instead of in the base's world
         teleop: a person's device, who may take over at any moment: keyboard, gamepad, ...; see docs/teleop.md
+        web: how the web page is served, where it is that device
         reward: a classifier by `robot-rl reward` that says in practice what success is; the world does where not given
         evaluate: start states on which base and refined are compared at the end; 0: none
         videos: of those, how many to film side by side
         workers: processes that play them
     """
-    world = _world_of(checkpoints.load_base(policy))
-    about = {"agent": agent, "policy": str(policy.resolve()), "human": human}
-    about |= {"reward": str(reward.resolve())} if reward else {}
-    make_agent = partial(_fresh_agent, agent, policy)
-    practice = _practice(policy, config, human, robot, teleop, reward)
-    if role == "actor":
-        apart.act(out, demos, practice, make_agent, config, about)
-        return
-    if role == "learner":
-        file = apart.learn(out, demos, make_agent, config, about, checkpoints.save_agent)
-    else:
-        file = refining.refine(out, demos, practice, make_agent, config, about, checkpoints.save_agent)
-    if not evaluate:
-        return
-    unrefined = out / "base.pt"
-    in_its_rhythm = FrozenConfig(agent.execute)  # the refined agent's
-    checkpoints.save_agent(in_its_rhythm.build(checkpoints.load_base(policy)), unrefined)
+    with outputs.folder(out, {"actor": (outputs.PLAY,), "learner": (outputs.LEARN,)}.get(role, outputs.WHOLE)):
+        base = checkpoints.load_base(policy)
+        if evaluate and role != "actor":
+            _require_playable(base.spec, base.sees_images)
+        about = {"agent": agent, "policy": str(policy.resolve()), "human": human}
+        about |= {"reward": str(reward.resolve())} if reward else {}
+        made_of = [checkpoints.file_of(policy), *([] if reward is None else [reward_file.file_of(reward)])]
+        make_agent = partial(_fresh_agent, agent, policy)
+        practice = _practice(policy, config, human, robot, teleop, reward, web)
+        if role == "actor":
+            apart.act(out, demos, practice, make_agent, config, about, made_of)
+            return
+        if role == "learner":
+            file = apart.learn(out, demos, make_agent, config, about, checkpoints.save_agent, made_of)
+        else:
+            file = refining.refine(out, demos, practice, make_agent, config, about, checkpoints.save_agent, made_of)
+        if evaluate:
+            unrefined = out / "base.pt"
+            in_its_rhythm = FrozenConfig(agent.execute)  # the refined agent's
+            checkpoints.save_agent(in_its_rhythm.build(base), unrefined)
+            _compare(out, file, report.Comparison(out, _world_of(base).build, evaluate, workers=workers), videos)
+
+
+def _compare(out: Path, file: Path, comparison: report.Comparison, videos: int) -> None:
+    """Let base.pt, the snapshots and the refined agent `file` of a run play the same start states, and tell it."""
     files = {f"{f.stem} steps": f for f in sorted(out.glob("snapshots/*.pt"), key=lambda f: int(f.stem))}
-    comparison = report.Comparison(out, world.build, evaluate, workers=workers)
-    promoted = play_and_promote(comparison, unrefined, {**files, "refined": file}, checkpoints.load_agent)
+    promoted = play_and_promote(comparison, out / "base.pt", {**files, "refined": file}, checkpoints.load_agent)
     page = comparison.report(f"refine {out}", (out / "metrics.jsonl",), videos)
     print(f"agent: {file}\nbest.pt: {promoted}\nreport: {page}")
 
@@ -234,8 +254,9 @@ def reward(
         classifier: what to train
         config: how to train it, and how often it may be wrong
     """
-    result = rewarding.train(out, store, negatives, classifier, config, reward_file.save)
-    print(f"{rewarding.in_words(result)}\nreward: {out / 'reward.pt'}")
+    with outputs.folder(out):
+        rewarding.train(out, store, negatives, classifier, config, reward_file.save)
+    print(f"reward: {out / 'reward.pt'}")
 
 
 def distil(
@@ -258,19 +279,21 @@ def distil(
         evaluate: start states on which agent and policy are compared at the end; 0: none
         workers: processes that play
     """
-    teacher, make_agent = checkpoints.load_agent(agent), partial(checkpoints.load_agent, agent)
-    policy, make_env = teacher.policy, _world_of(teacher.policy).build
-    about = {"agent": str(agent.resolve())}
-    spec = policy.spec if policy.sees_images else replace(policy.spec, cameras=())
-    play = (spec, make_env, make_agent, policy.config, config, checkpoint.save, about)
-    file = distilling.distil(out, demos, *play, episodes=episodes, workers_=workers)
-    print(f"policy: {file}")
-    if evaluate:
-        comparison = report.Comparison(out, make_env, evaluate, workers=workers)
-        comparison.play("agent", make_agent)
-        comparison.play("distilled", partial(checkpoints.load_agent, file, teacher.config.execute))
-        page = comparison.report(f"distil {out}", (out / "policy" / "metrics.jsonl",), videos=0)
-        print(f"report: {page}")
+    with outputs.folder(out):
+        teacher, make_agent = checkpoints.load_agent(agent), partial(checkpoints.load_agent, agent)
+        policy, make_env = teacher.policy, _world_of(teacher.policy).build
+        _require_playable(policy.spec, policy.sees_images)
+        spec = policy.spec if policy.sees_images else replace(policy.spec, cameras=())
+        play = (spec, make_env, make_agent, policy.config, config, checkpoint.save, {"agent": str(agent.resolve())})
+        made_of = [checkpoints.file_of(agent)]
+        file = distilling.distil(out, demos, *play, episodes=episodes, workers_=workers, made_of=made_of)
+        print(f"policy: {file}")
+        if evaluate:
+            comparison = report.Comparison(out, make_env, evaluate, workers=workers)
+            comparison.play("agent", make_agent)
+            comparison.play("distilled", partial(checkpoints.load_agent, file, teacher.config.execute))
+            page = comparison.report(f"distil {out}", (out / "policy" / "metrics.jsonl",), videos=0)
+            print(f"report: {page}")
 
 
 def evaluate(
@@ -299,17 +322,28 @@ def evaluate(
         ray: a Ray cluster that plays instead: auto, or HOST:PORT
         out: file for the result, as JSON
     """
-    loaded = checkpoints.load_agent(agent, execute)
-    spec = loaded.policy.spec
-    asked = _world_of(loaded.policy, max_steps)
-    asked = replace(asked, world=world or asked.world, arm=arm or asked.arm)
-    names = f"the checkpoint {agent}", f"the world {asked.world}"
-    spec.require(spec_of(asked), *names, state_only=not loaded.policy.sees_images, any_limit=True)
-    play = partial(checkpoints.load_agent, agent, execute)
-    result = evaluating.evaluate(asked.build, play, episodes=episodes, seed=seed, workers_=workers, ray=ray)
-    if out is not None:
-        evaluating.write(result, out)
-    print(evaluating.in_words(result))
+    with nullcontext() if out is None else outputs.file(out):
+        loaded = checkpoints.load_agent(agent, execute)
+        spec = loaded.policy.spec
+        asked = _world_of(loaded.policy, max_steps)
+        asked = replace(asked, world=world or asked.world, arm=arm or asked.arm)
+        names = f"the checkpoint {agent}", f"the world {asked.world}"
+        spec.require(spec_of(asked), *names, state_only=not loaded.policy.sees_images, any_limit=True)
+        play = partial(checkpoints.load_agent, agent, execute)
+        result = evaluating.evaluate(asked.build, play, episodes=episodes, seed=seed, workers_=workers, ray=ray)
+        print(evaluating.in_words(result), flush=True)  # before it is written: a full disk loses nothing
+        if out is not None:
+            evaluating.write(result, out)
+
+
+def _require_playable(spec: Spec, sees: bool) -> None:
+    """Raise unless the world that `spec` names can be built here and is as it says, before hours of training."""
+    config = worlds.of_spec(spec)
+    try:
+        built = spec_of(config if sees else replace(config, cameras=(), image_size=None, shadows=None))
+        spec.require(built, "what was recorded", "the world that can be built", state_only=not sees, any_limit=True)
+    except RobotRLError as error:
+        raise RobotRLError(f"nothing could be played at the end: {error}\n--evaluate 0 does without that") from error
 
 
 def _world_of(policy: Policy, max_steps: int | None = None) -> WorldConfig:
@@ -319,9 +353,16 @@ def _world_of(policy: Policy, max_steps: int | None = None) -> WorldConfig:
 
 
 def _practice(
-    policy: Path, config: RefineConfig, human: HumanConfig, robot: Path | None, teleop: str | None, reward: Path | None
+    policy: Path,
+    config: RefineConfig,
+    human: HumanConfig,
+    robot: Path | None,
+    teleop: str | None,
+    reward: Path | None,
+    web: WebConfig,
 ) -> Callable[[], Env]:
     """Where the base `policy` practises: in a world or on a robot, with or without a person, judged by whom."""
+    refuse_unused(web, teleop)
     if teleop is not None and (config.overlap or human.skill is not None):
         raise RobotRLError(
             "with --teleop a person is beside practice, in this process: leave out overlap and human.skill"
@@ -330,10 +371,10 @@ def _practice(
         raise RobotRLError("the simulated human has no hands on a robot: leave out human.skill, or use --teleop")
     base = checkpoints.load_base(policy)
     if robot is not None:
-        practice: Callable[[], Env] = partial(practice_on, robot, policy, teleop)
+        practice: Callable[[], Env] = partial(practice_on, robot, policy, teleop, web)
     else:
         world = _world_of(base) if reward is None else _world_that_shows(reward, base, policy)
-        practice = WatchedConfig(world, human).build if teleop is None else partial(practice_in, world, teleop)
+        practice = WatchedConfig(world, human).build if teleop is None else partial(practice_in, world, teleop, web)
     return practice if reward is None else partial(_judged, practice, reward)
 
 
@@ -373,17 +414,11 @@ VERBS: dict[str, Callable[..., Any]] = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; errors that the user can mend are printed without a trace. What follows --ros-args is ROS's."""
+    """Run one verb; what the user can mend is said in one line. What follows --ros-args is ROS's."""
     arguments, _ = split_ros_arguments(sys.argv[1:] if arguments is None else arguments)
-    try:
-        tyro.extras.subcommand_cli_from_dict(VERBS, prog="robot-rl", description=__doc__, args=arguments)
-    except RobotRLError as error:
-        print(f"robot-rl: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("robot-rl: stopped; run the same command again to go on", file=sys.stderr)
-        return 130
-    return 0
+    verbs = {name: ranges.checked(name, verb) for name, verb in VERBS.items()}
+    run = partial(tyro.extras.subcommand_cli_from_dict, verbs, prog="robot-rl", description=__doc__, args=arguments)
+    return start.guarded(run)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
+from robot_rl import ranges
 from robot_rl.types import RobotRLError
 
 
@@ -36,7 +37,9 @@ def from_data(data: dict[str, Any], known: Sequence[type]) -> Any:
             raise RobotRLError(f"{name} has no field {key!r}; did you mean {closest[0]!r}?")
     if missing := [f.name for f in dataclasses.fields(classes[name]) if f.name not in data and f.default is not None]:
         raise RobotRLError(f"{name} lacks {missing}; the file was written by another version of robot-rl")
-    return classes[name](**{n: _value(data[n], known) for n in names if n in data})
+    built = classes[name](**{n: _value(data[n], known) for n in names if n in data})
+    ranges.require(built)
+    return built
 
 
 def _value(value: Any, known: Sequence[type]) -> Any:
@@ -51,3 +54,10 @@ def difference(ours: Any, theirs: Any, path: str = "") -> list[str]:
         keys = [*ours, *(k for k in theirs if k not in ours)]
         return [line for k in keys for line in difference(ours.get(k), theirs.get(k), f"{path}.{k}" if path else k)]
     return [] if ours == theirs else [f"{path}: {ours!r} here, {theirs!r} there"]
+
+
+def at(data: Any, path: str) -> Any:
+    """What stands at a `path` such as `difference` gives; None where nothing does."""
+    for key in path.split("."):
+        data = data.get(key) if isinstance(data, dict) else None
+    return data

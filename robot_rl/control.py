@@ -21,6 +21,13 @@ def to_unit(value: np.ndarray, channels: Sequence[Channel]) -> np.ndarray:
     return 2.0 * (np.asarray(value, np.float64) - low) / (high - low) - 1.0
 
 
+def reexpressed(action: np.ndarray, was: Sequence[Channel], channels: Sequence[Channel]) -> np.ndarray:
+    """Actions (..., A) of the ranges of `was` in those of `channels`, which hold them: they ask for the same."""
+    if tuple((c.low, c.high) for c in was) == tuple((c.low, c.high) for c in channels):
+        return action
+    return np.clip(to_unit(to_physical(action, was), channels), -1.0, 1.0).astype(np.float32)
+
+
 def bounds(channels: Sequence[Channel]) -> tuple[np.ndarray, np.ndarray]:
     """(A,) lows and highs in the channels' units; raises where a range is empty or not finite."""
     for c in channels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -11,10 +12,13 @@ from tyro.conf import arg
 from drivers import live_view, robot_file
 from drivers.node_process import start_ros
 from drivers.session import Wanted
+from drivers.web_tls import WebConfig, refuse_unused
 from robot_rl import collect as collecting
-from robot_rl import imports
+from robot_rl import imports, outputs
 from robot_rl import inspect as inspecting
 from robot_rl.episodes import GIB, EpisodeStore
+from robot_rl.formats.account import Account
+from robot_rl.imports import ImportConfig
 from robot_rl.robot_verbs import demonstrate
 from robot_rl.screen import ScreenConfig, show_episode
 from robot_rl.types import RobotRLError, Spec
@@ -36,6 +40,7 @@ def collect(
     device: str | None = None,
     robot: Path | None = None,
     free_gib: float = 1.0,
+    web: WebConfig = WebConfig(),
 ) -> None:
     """Let the scripted operator, or with --device a person, demonstrate a task; run again with the same store to go on.
 
@@ -51,13 +56,15 @@ def collect(
         device: a person's: keyboard, gamepad, spacemouse, joy:TOPIC, twist:TOPIC, leader:TOPIC; see docs/teleop.md
         robot: demonstrate on the robot of this YAML file, or on its simulated stand-in, instead of in the world
         free_gib: GiB that stay free on the store's disk, with a person
+        web: how the web page is served, where it is the device
     """
     if device is not None:
-        demonstrate(out, world, robot, device, Wanted(episodes, free_gib * GIB, seed, keep_failures))
+        demonstrate(out, world, robot, device, Wanted(episodes, free_gib * GIB, seed, keep_failures), web)
         print(inspecting.inspect(out))
         return
     if robot is not None:
         raise RobotRLError("on a robot a person demonstrates: say with which --device")
+    refuse_unused(web, device)
     spec = spec_of(world)
     operator = partial(worlds.operator_for, spec, skill)
     operator()  # a world without an operator is refused here, not in a worker
@@ -72,22 +79,32 @@ def collect(
         keep_failures=keep_failures,
         ray=ray,
     )
-    print(inspecting.inspect(out))
+    with_attempts = collecting.in_words(EpisodeStore.open(out))
+    print(inspecting.inspect(out) + (f"\n{with_attempts}" if with_attempts else ""))
 
 
 def import_(
-    source: Path, out: Path, world: Annotated[WorldConfig, Flat] = WorldConfig(world=""), robot: Path | None = None
+    source: Path,
+    out: Path,
+    world: Annotated[WorldConfig, Flat] = WorldConfig(world=""),
+    config: Annotated[ImportConfig, Flat] = ImportConfig(),
+    robot: Path | None = None,
 ) -> None:
-    """Bring recordings into a store: LeRobot datasets, diffusion_policy zarrs, robomimic's or robosuite's HDF5, bags.
+    """Bring recordings into a store: LeRobot, diffusion_policy zarrs, robomimic's, robosuite's or ALOHA's HDF5, bags.
 
     Args:
-        source: the folder of the dataset or of the zarr, the HDF5 file, or the bag: a rosbag2 folder, .mcap or .db3
+        source: the folder of the dataset or of the zarr (or its zip), the HDF5 file, or the bag
         out: the store to make
         world: where it was recorded, where the recording does not say: pusht for a zarr; a camera takes images along
+        config: what of it is read
         robot: the YAML file of the robot whose topics a bag holds; another recording must be of just that robot
     """
-    spec, episodes = imports.recordings(source, world, robot)
-    count = collecting.import_all(out, spec, episodes)
+    account = Account()
+    with outputs.new(out) as part:
+        spec, episodes = imports.recordings(source, world, robot, config, account)
+        count = collecting.import_all(part, out, spec, episodes)
+    for line in account.lines():
+        print(f"{source}: {line}")
     print(f"imported {count} episodes\n{inspecting.inspect(out)}")
 
 
@@ -112,7 +129,8 @@ def inspect(store: Path, out: Path | None = None, repair: bool = False, video_of
         repair: mend what a killed writer or a failing disk left; originals are kept
         video_of: the episode that the video shows
     """
-    print(inspecting.inspect(store, out, repair, video_of))
+    with nullcontext() if out is None else outputs.folder(out):
+        print(inspecting.inspect(store, out, repair, video_of))
 
 
 def view(
@@ -133,15 +151,17 @@ def view(
         raise RobotRLError("name what to show: a robot's file with --robot, or a store with --store")
     if robot is not None:
         file = robot_file.load(robot)
-        live_view.run(file, screen.build(file.world), start_ros())
+        with nullcontext() if screen.out is None else outputs.file(screen.out):
+            live_view.run(file, screen.build(file.world), start_ros())
     if store is None:
         return
     source = EpisodeStore.open(store)
     if not 0 <= episode < len(source):
         raise RobotRLError(f"there is no episode {episode} in {store}; it holds {len(source)}, from 0 on")
-    shown = screen.build(source.spec.world)
-    show_episode(shown, source.spec, source[episode])
-    shown.close()
+    with nullcontext() if screen.out is None else outputs.file(screen.out):
+        shown = screen.build(source.spec.world)
+        show_episode(shown, source.spec, source[episode])
+        shown.close()
 
 
 def spec_of(world: WorldConfig) -> Spec:

@@ -52,33 +52,34 @@ class Parts:
 
 def demo(out: Path, config: DemoConfig, parts: Parts, *, seed: int, workers: int) -> Path:
     """Collect, pretrain, evaluate, refine, evaluate, report; a stopped run goes on where it was. Returns the report."""
-    Run(out, "demo", {"world": parts.spec.world, "seed": seed, "demo": config})  # refuses a folder of another demo
-    collecting.collect(
-        out / "demos",
-        parts.spec,
-        parts.make_env,
-        parts.make_operator,
-        episodes=config.demonstrations,
-        seed=seed,
-        workers_=workers,
-    )
-    base = pretraining.pretrain(out / "base", out / "demos", config.policy, config.pretrain, parts.save_policy)
-    compare = Comparison(out, parts.make_env, config.evaluate, seed, workers)
-    play_base = partial(parts.load_agent, base, config.agent.execute)  # the same rhythm as under the refiner
-    compare.play("base", play_base)
-    refined = refining.refine(
-        out / "refined",
-        (out / "demos",),
-        parts.make_env,
-        partial(parts.make_agent, base),
-        config.refine,
-        {"agent": config.agent, "policy": str(base.resolve())},
-        parts.save_agent,
-    )
-    compare.play("refined", partial(parts.load_agent, refined, None))
-    return compare.report(
-        f"{parts.spec.world}: before and after refinement",
-        curves=(out / "refined" / "metrics.jsonl", out / "base" / "metrics.jsonl"),
-        videos=config.videos,
-        config={"seed": seed, **configs.to_data(config)},
-    )
+    with Run(out, "demo", {"world": parts.spec.world, "seed": seed, "demo": config}) as run:
+        run.begin()
+        collecting.collect(
+            out / "demos",
+            parts.spec,
+            parts.make_env,
+            parts.make_operator,
+            episodes=config.demonstrations,
+            seed=seed,
+            workers_=workers,
+        )
+        base = pretraining.pretrain(out / "base", out / "demos", config.policy, config.pretrain, parts.save_policy)
+        compare = Comparison(out, parts.make_env, config.evaluate, seed, workers)
+        play_base = partial(parts.load_agent, base, config.agent.execute)  # the same rhythm as under the refiner
+        compare.play("base", play_base)
+        refined = refining.refine(
+            out / "refined",
+            (out / "demos",),
+            parts.make_env,
+            partial(parts.make_agent, base),
+            config.refine,
+            {"agent": config.agent, "policy": str(base.resolve())},
+            parts.save_agent,
+        )
+        compare.play("refined", partial(parts.load_agent, refined, None))
+        return compare.report(
+            f"{parts.spec.world}: before and after refinement",
+            curves=(out / "refined" / "metrics.jsonl", out / "base" / "metrics.jsonl"),
+            videos=config.videos,
+            config={"seed": seed, **configs.to_data(config)},
+        )

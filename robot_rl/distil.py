@@ -11,11 +11,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from robot_rl import vector
+from robot_rl import fingerprints, ranges, vector
 from robot_rl.episodes import EpisodeStore
-from robot_rl.pretrain import PolicyConfig, PretrainConfig, pretrain
+from robot_rl.pretrain import FREE, GROWS, PolicyConfig, PretrainConfig, pretrain
+from robot_rl.progress import progress
 from robot_rl.runs import Run
 from robot_rl.seeds import episode_seed
 from robot_rl.types import RobotRLError, Spec
@@ -37,17 +36,26 @@ def distil(
     *,
     episodes: int,
     workers_: int = 1,
+    made_of: Sequence[Path] = (),
 ) -> Path:
     """Let the agent play until `episodes` succeeded, then imitate those and `stores`; returns the policy's file.
 
     In the folder `out`: `episodes`, a store of the successes, and `policy`, the run of the training; the same folder
-    resumes. `about` says which agent, for `config.json`. The start states are neither those of practice nor those of
-    evaluation.
+    resumes. `about` says which agent, for `config.json`; `made_of` are its files. The start states are neither those of
+    practice nor those of evaluation.
     """
+    ranges.require(config)
+    seed = ranges.require_value("seed", config.seed, "distil")
     about = {"stores": [str(Path(store).resolve()) for store in stores], "episodes": episodes, **about}
-    Run(out, "distil", {**about, "policy": policy, "pretrain": config})  # refuses a folder of another distillation
-    _play(out / "episodes", spec, make_env, make_agent, config.seed, episodes, workers_)
-    return pretrain(out / "policy", [*stores, out / "episodes"], policy, config, save)
+    with Run(out, "distil", {**about, "policy": policy, "pretrain": config}, free=FREE, grows=GROWS) as run:
+        sources = [EpisodeStore.open(store) for store in stores]
+        for source in sources:
+            names, blind = (f"the store {source.path}", "the agent"), policy.vision is None
+            source.spec.require(spec, *names, state_only=blind, any_limit=True)
+        used = fingerprints.of_stores((source, len(source)) for source in sources)
+        run.begin(used | fingerprints.of_files(made_of))
+        _play(out / "episodes", spec, make_env, make_agent, seed, episodes, workers_)
+        return pretrain(out / "policy", [*stores, out / "episodes"], policy, config, save)
 
 
 def _play(
@@ -55,7 +63,7 @@ def _play(
 ) -> None:
     with EpisodeStore.create(out, spec) as store:
         attempt = 1 + max((e.meta["attempt"] for e in store), default=-1)
-        progress = tqdm(total=episodes, initial=len(store), desc="distil", disable=None)
+        shown = progress("distil", episodes, len(store))
         while len(store) < episodes:
             before = len(store)
             seeds = [episode_seed("distil", seed, attempt + i) for i in range(ROUND)]
@@ -67,8 +75,8 @@ def _play(
                         episode.meta |= {"attempt": attempt + i, "actor": "agent"}
                         episode.extras = {}  # what it remembered to learn by is of no use to its successor
                         store.append(episode)
-                        progress.update()
+                        shown.update()
             attempt += ROUND
             if len(store) == before:
                 raise RobotRLError(f"the agent succeeded in none of {ROUND} episodes: there is nothing to distil")
-        progress.close()
+        shown.close()

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import posixpath
 import re
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,17 @@ import numcodecs
 import numpy as np
 import zarr
 
+from robot_rl import unpacking, zarr_metadata
+from robot_rl.formats import paths
 from robot_rl.types import Episode, RobotRLError, Spec
+from robot_rl.zarr_chunks import require_form
+from robot_rl.zarr_files import Loaded
 
 RESERVE = 64 * 2**20  # bytes left free on the disk: one filled to the brim breaks more than this store
 ROWS, IMAGE_ROWS = 256, 32  # time steps a chunk: what a damaged file costs, against the number of files
 CODEC = numcodecs.Blosc("zstd", clevel=3, shuffle=numcodecs.Blosc.BITSHUFFLE)  # camera images: a fifth less than raw
-DAMAGE = (OSError, ValueError, LookupError, TypeError)  # what a missing, cut or overwritten file raises
+DAMAGE = (OSError, ValueError, LookupError, TypeError, RecursionError)  # what a cut or overwritten file raises
+NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)*", re.ASCII)  # of an array
 IMAGES = "obs/image/"
 
 Arrays = dict[str, np.ndarray]  # "obs/state", "obs/image/front", "action", "extras/base_action", ...
@@ -50,7 +57,7 @@ def encode(episode: Episode, spec: Spec) -> Files:
         text = json.dumps(attributes, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise RobotRLError(f"episode.meta is not plain JSON ({error}): keep text, finite numbers, lists") from error
-    files[".zattrs"] = json.dumps({**attributes, "crc32": _crc_of(json.loads(text))}, indent=1).encode()
+    files[".zattrs"] = json.dumps({**attributes, "crc32": checksum(json.loads(text))}, indent=1).encode()
     return files
 
 
@@ -90,31 +97,44 @@ def sync(directory: Path) -> None:
                 os.close(handle)
 
 
-def read(directory: Path, *, images: bool) -> Episode:
-    """The episode in `directory`; RobotRLError where a file is missing or is not what was written."""
+def read(directory: Path, spec: Spec, *, images: bool) -> Episode:
+    """The episode in `directory`; RobotRLError where a file is missing, is not what was written, or not of `spec`."""
     try:
         attributes = _attributes(directory)
         wanted = {k: v for k, v in attributes["checksums"].items() if images or not k.startswith(IMAGES)}
-        arrays = {name: _checked(directory, name, checksums) for name, checksums in wanted.items()}
-        return _episode(arrays, attributes, attributes["meta"])
+        rows = {name: attributes["length"] + _extra_row(name) for name in wanted}
+        arrays = {name: _checked(directory, name, sums, rows[name]) for name, sums in wanted.items()}
     except DAMAGE as error:
         raise RobotRLError(
             f"episode {directory} is damaged ({error}): `robot-rl inspect --repair` its store"
         ) from error
+    try:  # checksums do not tell who made them
+        _check(arrays, attributes["length"], spec if images else replace(spec, cameras=()))
+    except RobotRLError as error:
+        raise RobotRLError(
+            f"episode {directory} is not what its store may hold ({error}): `robot-rl inspect --repair` sets it aside"
+        ) from error
+    return _episode(arrays, attributes, attributes["meta"])
 
 
-def read_prefix(directory: Path) -> Episode | None:
-    """The longest prefix of steps in which every array matches its checksums; None where no step does."""
+def read_prefix(directory: Path, spec: Spec) -> Episode | None:
+    """The longest prefix of steps in which every array matches its checksums; None where no step does, or none of
+    an episode that a store of `spec` may hold.
+    """
     try:
         attributes = _attributes(directory)
         arrays = {name: _whole_rows(directory, name, sums) for name, sums in attributes["checksums"].items()}
-    except DAMAGE:
+    except (*DAMAGE, RobotRLError):  # the latter: a link out of the store, a codec that runs code
         return None
     # A step needs the observation after it too, so arrays with T + 1 rows hold one step fewer than rows.
     steps = min(len(array) - _extra_row(name) for name, array in arrays.items())
     if steps < 1:
         return None
     arrays = {name: array[: steps + _extra_row(name)] for name, array in arrays.items()}
+    try:
+        _check(arrays, steps, spec)
+    except RobotRLError:
+        return None
     meta = {**attributes["meta"], "repaired": f"cut from {attributes['length']} to {steps} steps"}
     return _episode(arrays, {"terminated": False, "truncated": True}, meta)
 
@@ -164,7 +184,7 @@ def _expected(steps: int, spec: Spec) -> dict[str, tuple[tuple[int, ...], str]]:
 
 
 def _check_name(name: str, arrays: Arrays) -> None:
-    if not all(re.fullmatch(r"[A-Za-z0-9_][\w.-]*", part, re.ASCII) for part in name.split("/")):
+    if not NAME.fullmatch(name):
         raise RobotRLError(f"'{name}' cannot name an array: use letters, digits, '_', '-', '.', and '/' between them")
     if any(other.startswith(f"{name}/") for other in arrays):
         raise RobotRLError(f"'{name}' is both an array and the folder of others: rename one of them")
@@ -208,15 +228,30 @@ def _checksums(array: np.ndarray, rows: int) -> list[int]:
     return [zlib.crc32(array[i : i + rows].tobytes(), form) for i in range(0, len(array), rows)]
 
 
-def _crc_of(attributes: Mapping[str, Any]) -> int:
+def checksum(attributes: Mapping[str, Any]) -> int:
+    """CRC-32 of attributes, whatever the order of their names."""
     return zlib.crc32(json.dumps(attributes, sort_keys=True).encode())
 
 
 def _attributes(directory: Path) -> dict[str, Any]:
-    attributes = json.loads((directory / ".zattrs").read_bytes())
-    if not isinstance(attributes, dict) or attributes.pop("crc32", None) != _crc_of(attributes):
+    attributes = json.loads(_content(directory, ".zattrs", zarr_metadata.LARGEST_METADATA))
+    if not isinstance(attributes, dict) or attributes.pop("crc32", None) != checksum(attributes):
         raise ValueError(".zattrs does not match its checksum")
+    kinds = {"terminated": bool, "truncated": bool, "length": int, "meta": dict, "checksums": dict}
+    if wrong := [key for key, kind in kinds.items() if type(attributes.get(key)) is not kind]:
+        raise ValueError(f".zattrs lacks {', '.join(wrong)}")
+    for name, sums in attributes["checksums"].items():
+        if not NAME.fullmatch(name) or not isinstance(sums, list):
+            raise ValueError(f".zattrs tells of an array {name!r:.60}")
     return attributes
+
+
+def _content(directory: Path, name: str, most: float = math.inf) -> bytes:
+    """A file of the episode in `directory`, which may be a link in its store, but not out of it."""
+    path = paths.inside(directory.parent, f"{directory.name}/{name}")
+    if path.stat().st_size > most:
+        raise ValueError(f"{name} has {path.stat().st_size:,} bytes")
+    return path.read_bytes()
 
 
 @contextmanager
@@ -228,9 +263,11 @@ def _decoding(name: str) -> Iterator[None]:
         raise ValueError(f"{name}: {error}") from error
 
 
-def _checked(directory: Path, name: str, checksums: list[int]) -> np.ndarray:
+def _checked(directory: Path, name: str, checksums: list[int], rows: int) -> np.ndarray:
     with _decoding(name):
         stored = _open_array(directory, name)
+        if stored.shape[0] != rows:
+            raise ValueError(f"it has {stored.shape[0]} rows of {rows}")
         array = stored[...].view(stored.dtype.str)  # zarr 3 says "<f4" where numpy says float32
     if _checksums(array, stored.chunks[0]) != checksums:
         raise ValueError(f"{name} does not match its checksums")
@@ -240,7 +277,7 @@ def _checked(directory: Path, name: str, checksums: list[int]) -> np.ndarray:
 def _whole_rows(directory: Path, name: str, checksums: list[int]) -> np.ndarray:
     """The rows of an array up to its first chunk that cannot be read or does not match."""
     with _decoding(name):
-        stored = _open_array(directory, name)
+        stored = _open_array(directory, name, damaged=True)
         rows, whole = stored.chunks[0], [stored[:0]]
     for i, checksum in enumerate(checksums):
         try:
@@ -287,14 +324,36 @@ def _zarr_files(arrays: Arrays) -> Files:
     return {name: content for name, content in files.items() if content != b"{}"}  # attributes nobody set
 
 
-def _open_array(directory: Path, name: str) -> Any:
-    """The zarr array `name`; its files are read here, its chunks decoded when it is indexed."""
-    files = {f"{name}/{entry.name}": Path(entry).read_bytes() for entry in os.scandir(directory / name)}
+def _open_array(directory: Path, name: str, *, damaged: bool = False) -> Any:
+    """The zarr array `name`; its files are read and judged here, its chunks decoded when it is indexed.
+
+    Of a `damaged` one chunks that are none are left out: zarr reads zeros there, which their checksum betrays.
+    """
+    folder = paths.inside(directory.parent, f"{directory.name}/{name}")
+    entries = [e for e in os.scandir(folder) if not e.is_dir()]  # a folder: the name of another array goes on
+    unpacking.require(sum(e.stat().st_size for e in entries), f"{folder}")
+    files = {f"{name}/{entry.name}": _content(directory, f"{name}/{entry.name}") for entry in entries}
+    if damaged:
+        files = _only_chunks(files, f"{name}/.zarray", str(directory))
+    array = zarr_metadata.require_safe(Loaded(str(directory), files))[name]
+    unpacking.require_plausible(array.nbytes, array.stored, f"{folder}")
     if not _ZARR_3:
         return zarr.open_array(files, path=name, mode="r")
     buffer = zarr.core.buffer.default_buffer_prototype().buffer
     store = zarr.storage.MemoryStore({key: buffer.from_bytes(content) for key, content in files.items()})
     return zarr.open_array(store, path=name, mode="r", zarr_format=2)
+
+
+def _only_chunks(files: Files, metadata: str, origin: str) -> Files:
+    """Those of an array's files that are what its metadata say."""
+    form = zarr_metadata.require_safe(Loaded(origin, {metadata: files[metadata]}))[posixpath.dirname(metadata)].form
+    kept = {metadata: files[metadata]}
+    for name, content in files.items():
+        with suppress(RobotRLError):
+            if name != metadata:
+                require_form(Loaded(origin, files), name, form)
+                kept[name] = content
+    return kept
 
 
 _ZARR_3 = zarr.__version__.startswith("3.")

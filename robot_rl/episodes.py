@@ -11,7 +11,7 @@ store/damaged/              originals that `repair` replaced
 
 from __future__ import annotations
 
-import fcntl
+import hashlib
 import itertools
 import json
 import os
@@ -21,22 +21,25 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import IO
 
-from robot_rl import episode_files
+from robot_rl import control, episode_files, outputs
+from robot_rl.atomic import atomically, discard
+from robot_rl.formats import paths
 from robot_rl.types import Episode, RobotRLError, Spec
 
 FORMAT = "robot-rl episodes"
-VERSION = 1
+VERSION, BEFORE = 2, 1  # the one before had no checksum in the store's own .zattrs
 GIB = 2**30
 
 
 class EpisodeStore:
     """Episodes of one Spec, in the order they were made. Made by `create` (to write) or `open` (to read)."""
 
-    def __init__(self, path: Path, spec: Spec, lock: IO[str] | None) -> None:
+    def __init__(self, path: Path, spec: Spec, lock: outputs.Lock | None) -> None:
         self.path, self.spec, self._lock = path, spec, lock
+        self._stored = spec.action  # the ranges in which actions are stored
         self._names: list[str] = []
         self._syncing = threading.Thread()
         self.refresh()
@@ -53,7 +56,7 @@ class EpisodeStore:
                 _require_fresh(path)
             lock = _lock(path)
         except OSError as error:
-            raise RobotRLError(f"{path} cannot hold a store ({error.strerror}): choose another directory") from error
+            raise RobotRLError(f"{path} cannot hold a store: {outputs.refusal(path, error)}") from error
         try:
             if (path / ".zattrs").exists():
                 _spec(path).require(spec, f"the store {path}", "this run")
@@ -70,6 +73,12 @@ class EpisodeStore:
         """Open for reading, whether or not a writer is at work."""
         return cls(Path(path), _spec(Path(path)), None)
 
+    def express(self, spec: Spec) -> None:
+        """From now on give episodes in the ranges of `spec`, which hold those of this store; see `joint.join`."""
+        if self._lock is not None:
+            raise RobotRLError(f"{self.path} is open for writing; what is stored in it keeps its ranges")
+        self.spec = replace(self.spec, state=spec.state, action=spec.action)
+
     def __len__(self) -> int:
         return len(self._names)
 
@@ -83,7 +92,9 @@ class EpisodeStore:
         """Episode i, checked against its checksums; without `images` they are neither read nor in `obs`."""
         if not -len(self) <= i < len(self):
             raise IndexError(f"episode {i} of {len(self)} in {self.path}")
-        return episode_files.read(self.path / self._names[i], images=images)
+        episode = episode_files.read(self.path / self._names[i], self.spec, images=images)
+        episode.action = control.reexpressed(episode.action, self._stored, self.spec.action)
+        return episode
 
     def append(self, episode: Episode) -> int:
         """Store an episode and return its index.
@@ -128,6 +139,23 @@ class EpisodeStore:
         self._names = _names(self.path)
         return len(self)
 
+    def lengths(self, episodes: int | None = None) -> list[int]:
+        """Steps of the first `episodes`, or of all, as their attributes tell; no array is read."""
+        try:
+            return [int(json.loads(self._attributes(name))["length"]) for name in self._names[:episodes]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise RobotRLError(f"{self.path} has a damaged episode ({error}); `robot-rl inspect --repair`") from error
+
+    def fingerprint(self, episodes: int | None = None) -> str:
+        """SHA-256 of the first `episodes`, or of all: of their names, attributes and checksums; nothing is decoded."""
+        names = self._names[:episodes]
+        if episodes is not None and len(names) < episodes:
+            raise RobotRLError(f"{self.path} holds {len(names)} episodes and not {episodes} any more")
+        sha = hashlib.sha256()
+        for name in names:
+            sha.update(f"{name} ".encode() + self._attributes(name))
+        return sha.hexdigest()
+
     def follow(self, poll: float = 0.5, timeout: float | None = None) -> Iterator[Episode]:
         """Every episode, those to come too; looks every `poll` s and ends after `timeout` s without a new one."""
         last = time.monotonic()
@@ -151,6 +179,14 @@ class EpisodeStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _attributes(self, name: str) -> bytes:
+        try:
+            return (self.path / name / ".zattrs").read_bytes()
+        except OSError as error:
+            raise RobotRLError(
+                f"episode {name} of {self.path} cannot be read ({error.strerror}); `robot-rl inspect --repair`"
+            ) from error
+
     def _require_writer(self) -> None:
         if self._lock is None:
             raise RobotRLError(f"{self.path} is open for reading; open it with EpisodeStore.create to change it")
@@ -163,22 +199,25 @@ def repair(path: Path | str) -> list[str]:
     which every array is readable and matches its checksums; the original goes to `damaged/`.
     """
     path = Path(path)
-    _spec(path)
+    spec = _spec(path, repairing=True)
     with _lock(path):
         lines = [f"removed {name}, left by a killed writer" for name in _sweep(path)]
+        if json.loads((path / ".zattrs").read_bytes()).get("version") == BEFORE:
+            _write_root(path, spec)
+            lines.append(f"its .zattrs was of version {BEFORE}, and is now of version {VERSION}, with a checksum")
         for name in _names(path):
             try:
-                episode_files.read(path / name, images=True)
+                episode_files.read(path / name, spec, images=True)
             except RobotRLError as error:
-                lines.append(f"episode {name}: {error.__cause__}; {_mend(path, name)}")
+                lines.append(f"episode {name}: {error.__cause__ or error}; {_mend(path, spec, name)}")
     return lines
 
 
-def _mend(path: Path, name: str) -> str:
+def _mend(path: Path, spec: Spec, name: str) -> str:
     """Replace a damaged episode by its whole prefix; what was done, in words."""
-    prefix, temporary = episode_files.read_prefix(path / name), path / f".tmp-{name}"
+    prefix, temporary = episode_files.read_prefix(path / name, spec), path / f".tmp-{name}"
     if prefix is not None:
-        episode_files.write(temporary, episode_files.encode(prefix, _spec(path)))
+        episode_files.write(temporary, episode_files.encode(prefix, spec))
     (path / "damaged").mkdir(exist_ok=True)
     places = (path / "damaged" / f"{name}.{i}" for i in itertools.count())
     kept = next(place for place in places if not place.exists())
@@ -192,24 +231,32 @@ def _mend(path: Path, name: str) -> str:
 # ---------------------------------------------------------------------------------------- the store's directory
 
 
-def _spec(path: Path) -> Spec:
-    """The Spec of the store at `path`, or RobotRLError saying what is there instead."""
+def _spec(path: Path, *, repairing: bool = False) -> Spec:
+    """The Spec of the store at `path`, or RobotRLError saying what is there instead.
+
+    `repairing` takes a store of the version before, too.
+    """
     if not path.is_dir():
         what = "is a file" if path.exists() else "does not exist"
         raise RobotRLError(f"{path} {what}; a store of episodes is a directory made by collect, refine or import")
     try:
-        root = json.loads((path / ".zattrs").read_text())
+        root = json.loads(paths.inside(path, ".zattrs").read_bytes())
     except FileNotFoundError:
         raise RobotRLError(_what_else(path)) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RobotRLError(
             f"{path}/.zattrs is damaged ({error}): copy .zattrs from a store made with the same world, arm and cameras"
         ) from error
     if not isinstance(root, dict) or root.get("format") != FORMAT:
         raise RobotRLError(f"{path} is a zarr group, but not a store of robot-rl: bring it in with `robot-rl import`")
-    if root.get("version") != VERSION:
+    version = root.get("version")
+    if version != VERSION and not (repairing and version == BEFORE):
+        remedy = "`robot-rl inspect --repair` brings it to that" if version == BEFORE else "update robot-rl"
+        raise RobotRLError(f"{path} has version {version} of the format; this robot-rl reads {VERSION}: {remedy}")
+    if version == VERSION and root.pop("crc32", None) != episode_files.checksum(root):
         raise RobotRLError(
-            f"{path} has version {root.get('version')} of the format; this robot-rl reads {VERSION}: update robot-rl"
+            f"{path}/.zattrs is damaged (it does not match its checksum): copy .zattrs from a store made with the same "
+            "world, arm and cameras"
         )
     return Spec.from_dict(root.get("spec", {}))
 
@@ -222,17 +269,17 @@ def _what_else(path: Path) -> str:
 
 
 def _require_fresh(path: Path) -> None:
-    own = {".lock", ".zgroup", ".zattrs", ".tmp-root"}  # what a writer killed at its very start leaves
-    if any(p.name not in own for p in path.iterdir()):
+    own = (".lock", ".zgroup", ".zattrs", ".part-.z")  # what a writer killed at its very start leaves
+    if any(not p.name.startswith(own) for p in path.iterdir()):
         raise RobotRLError(f"{_what_else(path)}; to begin one, choose an empty directory")
 
 
 def _write_root(path: Path, spec: Spec) -> None:
     """.zattrs comes last and at one stroke: a directory that has it is a store."""
-    (path / ".zgroup").write_text(json.dumps({"zarr_format": 2}))
+    atomically(path / ".zgroup", lambda part: part.write_text(json.dumps({"zarr_format": 2})))
     root = {"format": FORMAT, "version": VERSION, "spec": spec.to_dict()}
-    (path / ".tmp-root").write_text(json.dumps(root, indent=1))
-    os.rename(path / ".tmp-root", path / ".zattrs")
+    root["crc32"] = episode_files.checksum(root)
+    atomically(path / ".zattrs", lambda part: part.write_text(json.dumps(root, indent=1)))
 
 
 def _names(path: Path) -> list[str]:
@@ -241,28 +288,15 @@ def _names(path: Path) -> list[str]:
 
 def _sweep(path: Path) -> list[str]:
     """Remove what a killed writer left; only for the holder of the lock."""
-    left = sorted(e.name for e in os.scandir(path) if e.name.startswith(".tmp-"))
+    left = sorted(e.name for e in os.scandir(path) if e.name.startswith((".tmp-", ".part-.z")))
     for name in left:
-        shutil.rmtree(path / name) if (path / name).is_dir() else os.unlink(path / name)
+        discard(path / name)
     return left
 
 
-def _lock(path: Path) -> IO[str]:
-    """The writer's lock, held while the file is open."""
-    file = open(path / ".lock", "a+")  # noqa: SIM115
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.seek(0)
-        pid = file.read().strip() or "unknown"
-        file.close()
-        raise RobotRLError(
-            f"{path} is being written by process {pid}: wait for it, stop it, or write to another store"
-        ) from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
+def _lock(path: Path) -> outputs.Lock:
+    """The writer's lock; its file stays."""
+    return outputs.Lock(path / ".lock", path, keep=True)
 
 
 _writers: weakref.WeakSet[EpisodeStore] = weakref.WeakSet()
@@ -271,7 +305,9 @@ _writers: weakref.WeakSet[EpisodeStore] = weakref.WeakSet()
 def _let_go() -> None:
     """A forked child (a data loader's worker) shares the lock: it would keep it when the writer is killed."""
     for store in list(_writers):
-        store.close()
+        if store._lock is not None:
+            store._lock.forget()
+            store._lock = None
 
 
 os.register_at_fork(after_in_child=_let_go)

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from robot_rl import cluster, vector
+from robot_rl import cluster, journal, ranges, vector
+from robot_rl.progress import told
 from robot_rl.runs import atomically
 from robot_rl.seeds import episode_seed
 from robot_rl.statistics import wilson
-from robot_rl.types import Episode, RobotRLError
+from robot_rl.types import Episode
 from robot_rl.workers import MakeEnv, MakePlayer
 
 
@@ -32,14 +32,13 @@ def evaluate(
     With `ray`, "auto" or an address, a Ray cluster plays them instead of the workers, and the results are the same.
     Returns {"summary": ..., "episodes": [...]}; see `summary` for the figures.
     """
-    if episodes < 1:
-        raise RobotRLError(f"at least 1 episode is needed to evaluate, not {episodes}")
+    ranges.require_value("episodes", episodes, "evaluate")
     seeds = start_states(seed, episodes)
     if ray is None:
         played = vector.episodes(make_env, make_player, seeds, workers_)
     else:
         played = cluster.episodes(vector.Share(make_env, make_player), seeds, ray)
-    rows = [describe(e) for e in tqdm(played, total=episodes, desc=label, disable=None)]
+    rows = [describe(e) for e in told(played, label, episodes)]
     return {"summary": summary(rows), "episodes": rows}
 
 
@@ -59,11 +58,12 @@ def evaluate_once(
     label: str = "evaluate",
 ) -> dict[str, Any]:
     """As `evaluate`, kept in `file` and told; a result of the same start states that is there is not played again."""
-    known = json.loads(file.read_text()) if file.exists() else {"episodes": []}
-    if [row["seed"] for row in known["episodes"]] != start_states(seed, episodes):
+    known = journal.settings(file) if file.exists() else {"episodes": []}
+    if fresh := [row.get("seed") for row in known.get("episodes", ())] != start_states(seed, episodes):
         known = evaluate(make_env, make_player, episodes=episodes, seed=seed, workers_=workers_, label=label)
-        write(known, file)
     print(f"{label}: {in_words(known)}", flush=True)
+    if fresh:
+        write(known, file)  # after it was told: a full disk loses nothing
     return known
 
 

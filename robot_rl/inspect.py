@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from robot_rl import control, episodes
 from robot_rl.depth import visible
 from robot_rl.episodes import EpisodeStore
-from robot_rl.quality import quality
+from robot_rl.quality import no_success, quality
+from robot_rl.runs import atomically
 from robot_rl.statistics import wilson
 from robot_rl.types import Channel, Episode, RobotRLError, Spec
 from robot_rl.video import write_video
@@ -43,7 +44,7 @@ def inspect(store: Path, out: Path | None = None, repair: bool = False, video_of
         told = quality(sound, opened.spec.rate)
         lines += [*told.lines(), *(f"look at     {line}" for line in told.outliers())]
         lines += ["", *_keys(read[0], opened.spec), "", *table]
-        warnings = [*damaged, *odd, *_gaps(sound, opened.spec.rate)]
+        warnings = [*damaged, *no_success(opened.spec, read), *odd, *_gaps(sound, opened.spec.rate)]
     lines += ["", *(f"WARNING  {w}" for w in warnings)] if warnings else []
     if out is not None and read:
         lines += ["", *_write_plots(Path(out), opened.spec, read), _write_video(Path(out), opened, video_of)]
@@ -211,7 +212,7 @@ def _grid(n: int) -> tuple[Figure, list[Axes]]:
 
 
 def _save(figure: Figure, path: Path) -> str:
-    figure.savefig(path, dpi=100)
+    atomically(path, lambda part: figure.savefig(part, dpi=100, format="png"))
     return f"wrote {path}"
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from tqdm import trange
 
+from robot_rl import fingerprints, fitting, joint, ranges
 from robot_rl.episodes import EpisodeStore
+from robot_rl.progress import progress
 from robot_rl.runs import Run
 from robot_rl.types import RobotRLError, Spec
 from robot_rl.windows import Windows
@@ -63,6 +65,14 @@ class PretrainConfig:
     """of the initial weights and the batches"""
 
 
+NO_SUCCESS = (
+    "they are imitated all the same, and `refine` will not take them: it learns from rewards. Did they succeed, then "
+    "the recording does not say so, or it was made for another goal than this world's"
+)
+FREE = ("pretrain.save_every", "pretrain.threads", "pretrain.device")  # may change on resuming
+GROWS = ("pretrain.steps",)
+
+
 def pretrain(
     out: Path,
     stores: Path | Sequence[Path],
@@ -74,44 +84,62 @@ def pretrain(
 
     `save` writes a policy to a file.
     """
+    ranges.require(config)
+    _require_device(config.device)
     paths = [Path(stores)] if isinstance(stores, (str, Path)) else [Path(store) for store in stores]
-    sources = [EpisodeStore.open(path) for path in paths]
-    blind = policy_config.vision is None
-    for path, source in zip(paths[1:], sources[1:], strict=True):
-        names = f"the store {paths[0]}", f"the store {path}"
-        sources[0].spec.require(source.spec, *names, state_only=blind, any_limit=True)
-    places = [(s, i) for s in sources for i in range(len(s))][: config.max_episodes]
-    windows = Windows([s.read(i, images=False) for s, i in places], policy_config.horizon, policy_config.n_obs)
-    if not blind:
-        windows.see(sources[0].spec.cameras, (s.read(i) for s, i in places))
-    torch.set_num_threads(config.threads)
-    named = [str(path.resolve()) for path in paths]
-    with Run(out, "pretrain", {"store": named, "policy": policy_config, "pretrain": config}) as run:
-        trainer = Trainer(policy_config, config, sources[0].spec, windows)
+    described = {"store": [str(path.resolve()) for path in paths], "policy": policy_config, "pretrain": config}
+    with Run(out, "pretrain", described, free=FREE, grows=GROWS) as run:
+        used, windows = windows_of(paths, policy_config, config.max_episodes)
+        torch.set_num_threads(config.threads)
+        trainer = Trainer(policy_config, config, used[0][0].spec, windows)
+        run.begin(fingerprints.of_stores(used))
         if (state := run.load()) is not None:
             trainer.load_state_dict(state)
             run.rewind(trainer.step)
-        progress = trange(
-            trainer.step, config.steps, initial=trainer.step, total=config.steps, desc="pretrain", disable=None
-        )
-        losses: list[torch.Tensor] = []
-        for _ in progress:
-            losses.append(trainer.train_step())
-            if trainer.step % config.save_every == 0 or trainer.step == config.steps:
-                run.log(
-                    trainer.step, {"loss": _finite_mean(losses, trainer.step), "learning_rate": trainer.learning_rate}
-                )
-                losses.clear()
-                run.save(trainer.state_dict())
+        _train(trainer, run)
         save(trainer.averaged(), run.path / "policy.pt")
         return run.path / "policy.pt"
 
 
-def _require_possible(config: PretrainConfig) -> None:
-    if min(config.batch, config.save_every) < 1 or config.steps < 0:
-        raise RobotRLError(f"batch and save_every must be at least 1, steps at least 0: {config}")
-    if config.device.startswith("cuda") and not torch.cuda.is_available():
-        raise RobotRLError(f"this machine has no CUDA device for --device {config.device}; leave it out, or use cpu")
+def windows_of(
+    paths: Sequence[Path], policy: PolicyConfig, most: int | None
+) -> tuple[list[tuple[EpisodeStore, int]], Windows]:
+    """The stores, each with how many of its episodes are used, `most` in all, and the windows of those."""
+    sources = [EpisodeStore.open(path) for path in paths]
+    blind = policy.vision is None
+    joint.join(sources, state_only=blind)
+    places = [(s, i) for s in sources for i in range(len(s))][:most]
+    used = [(s, sum(s is t for t, _ in places)) for s in sources]
+    episodes = [s.read(i, images=False) for s, i in places]
+    if episodes and not any(e.success for e in episodes):
+        print(f"WARNING  none of the {len(episodes)} episodes shows a success; {NO_SUCCESS}", file=sys.stderr)
+    windows = Windows(episodes, policy.horizon, policy.n_obs)
+    if not blind:
+        windows.see(sources[0].spec.cameras, (s.read(i) for s, i in places))
+    return used, windows
+
+
+def _train(trainer: Trainer, run: Run) -> None:
+    config = trainer.config
+    shown = progress("pretrain", config.steps, trainer.step)
+    losses: list[torch.Tensor] = []
+    while trainer.step < config.steps:
+        losses.append(trainer.train_step())
+        if trainer.step % config.save_every == 0 or trainer.step == config.steps:
+            run.log(trainer.step, {"loss": _finite_mean(losses, trainer.step), "learning_rate": trainer.learning_rate})
+            losses.clear()
+            run.save(trainer.state_dict())
+        shown.update()
+    shown.close()
+
+
+def _require_device(device: str) -> None:
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise RobotRLError(f"there is no device '{device}'; --device is cpu, cuda or cuda:1") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise RobotRLError(f"this machine has no CUDA device for --device {device}; leave it out, or use cpu")
 
 
 def _finite_mean(losses: list[torch.Tensor], step: int) -> float:
@@ -130,7 +158,6 @@ class Trainer:
         from diffusers.optimization import get_cosine_schedule_with_warmup  # here, because it takes two seconds
         from diffusers.training_utils import EMAModel
 
-        _require_possible(config)
         torch.manual_seed(config.seed)
         self.config, self.windows, self.step = config, windows, 0
         self.policy = policy_config.build(spec)
@@ -178,6 +205,7 @@ class Trainer:
             "random": torch.get_rng_state(),
         }
 
+    @fitting.restores
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on exactly where `state_dict` was taken."""
         self.step = state["step"]
@@ -185,4 +213,10 @@ class Trainer:
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        schedule = self.schedule  # of this run's length, which may have grown since
+        rates = [rate * of(self.step) for of, rate in zip(schedule.lr_lambdas, schedule.base_lrs, strict=True)]
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        schedule._last_lr = rates
+        self.ema.to(self.config.device)
         torch.set_rng_state(state["random"])

@@ -5,17 +5,18 @@ Everything is counted in spans: 1 is the way that a channel of the state makes i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from robot_rl.types import Episode
+from robot_rl.types import Episode, Spec
 
 IDLE = 0.1  # spans a second: a step is idle in which no channel moves faster
 ODD = 5.0  # robust standard deviations from the median, from which on an episode is worth a second look
 ENOUGH = 8  # episodes; of fewer none stands out
 SHOWN = 5  # episodes to look at
+ALIKE = 0.2  # of the spread of its starts: a channel that ends within so little comes to rest at one place
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,37 @@ def quality(episodes: Mapping[int, Episode], rate: float) -> Quality:
         start=_nearest(starts),
         spread=float(np.ptp(starts, axis=0).mean()) if moves.any() else 0.0,
     )
+
+
+def no_success(spec: Spec, episodes: Sequence[Episode]) -> list[str]:
+    """Where no episode is a success, a line that says so, and why it may be."""
+    if not episodes or any(e.success for e in episodes):
+        return []
+    told = {str(e.meta["success_from"]) for e in episodes if "success_from" in e.meta}
+    why = []
+    if told == {""}:
+        why.append("the recording says nothing of success")
+    elif told:
+        why.append(f"what was recorded of it ({', '.join(sorted(told - {''}))}) never says so")
+    if (best := max(float(e.score.max()) for e in episodes)) > 0:
+        why.append(f"the best score is {best:.3g}, and 1 is success: the threshold may be too high")
+    if rests := _rests(spec, episodes):
+        why.append(f"most end near {', '.join(rests)}: that may be the goal of another task than {spec.world}'s")
+    return [
+        f"none of {len(episodes)} episodes is a success, and refiners need some ({'; '.join(why) or 'all failed'}). "
+        "Check the goal, the threshold and the convention of the rewards"
+    ]
+
+
+def _rests(spec: Spec, episodes: Sequence[Episode]) -> list[str]:
+    """Channels that end about alike in most episodes, and do not begin so."""
+    if len(episodes) < ENOUGH:
+        return []
+    ends, starts = (np.stack([e.obs["state"][i] for e in episodes]).astype(np.float64) for i in (-1, 0))
+    spread, before = (1.4826 * np.median(np.abs(v - np.median(v, 0)), 0) for v in (ends, starts))
+    alike = np.flatnonzero((before > 0) & (spread < ALIKE * before))
+    chosen = sorted(alike[np.argsort(spread[alike] / before[alike], kind="stable")][:SHOWN])
+    return [f"{spec.state[i].name} {np.median(ends[:, i]):.4g}" for i in chosen]
 
 
 def oddness(values: np.ndarray) -> np.ndarray:

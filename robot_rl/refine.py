@@ -19,15 +19,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from robot_rl import fingerprints, fitting, memory, outputs, ranges
 from robot_rl.agents.frozen import looked_along
 from robot_rl.episodes import EpisodeStore
+from robot_rl.prior import CONVENTION, labelled, named, sparse, used_of
+from robot_rl.progress import progress
 from robot_rl.replay import Replay
 from robot_rl.rollout import rollout
 from robot_rl.runs import Run
 from robot_rl.seeds import episode_seed
-from robot_rl.types import Agent, Env, Episode, Metrics, RobotRLError
+from robot_rl.types import Agent, Env, Episode, Metrics, RobotRLError, Spec
 from robot_rl.workers import Losses, MakeEnv, Worker, WorkerLostError
 
 
@@ -68,23 +70,24 @@ def refine(
     config: RefineConfig,
     about: dict[str, Any],
     save: Callable[[Any, Path], None],
+    made_of: Sequence[Path] = (),
 ) -> Path:
     """Practise into the folder `out`, or resume it; returns the agent's file.
 
     `demos` are stores to learn from beside practice: demonstrations, or the practice of other agents. `about` describes
-    the agent and what it was made of, for `config.json`. `save` writes an agent to a file.
+    the agent and what it was made of, for `config.json`; `made_of` are the files among that. `save` writes an agent to
+    a file.
     """
     require_possible(config)
     torch.set_num_threads(config.threads)
-    with (
-        Run(out, "refine", {"demos": named(demos), "refine": config, **about}) as run,
-        closing(make_env()) as env,
-    ):
+    with run_of(out, demos, config, about) as run, closing(make_env()) as env:
         torch.manual_seed(config.seed)
         agent = make_agent()
-        blind = not agent.policy.sees_images
-        agent.policy.spec.require(env.spec, "the policy", "the world", state_only=blind, any_limit=True)
-        prior = labelled(agent, demos)
+        require_world(agent, env.spec)
+        used = used_of(run, agent, demos)
+        prior = labelled(agent, demos, [n for _, n in used])
+        require_memory(agent, config, prior)
+        run.begin(fingerprints.of_stores(used) | fingerprints.of_files(made_of))
         with EpisodeStore.create(run.path / "episodes", env.spec) as store, ExitStack() as stack:
             practice = Practice(env, Learning(agent, config, prior), store)
             if config.overlap:
@@ -96,12 +99,37 @@ def refine(
     return run.path / "agent.pt"
 
 
+FREE = ("refine.hopeless", "refine.lead", "refine.snapshot_every", "refine.threads")  # may change on resuming
+GROWS = ("refine.steps",)
+
+
+def run_of(
+    out: Path, demos: Sequence[Path], config: RefineConfig, about: dict[str, Any], parts: Sequence[str] = outputs.WHOLE
+) -> Run:
+    """The run in the folder `out`, of which an actor or a learner holds only a part."""
+    described = {"demos": named(demos), "refine": config, **about}
+    return Run(out, "refine", described, free=FREE, grows=GROWS, parts=parts)
+
+
+def require_world(agent: Agent, spec: Spec) -> None:
+    """Raise unless the agent's policy is of the world of `spec`."""
+    blind = not agent.policy.sees_images
+    agent.policy.spec.require(spec, "the policy", "the world", state_only=blind, any_limit=True)
+
+
+def require_memory(agent: Agent, config: RefineConfig, prior: Sequence[Episode]) -> None:
+    """Raise unless so much practice as `config` asks for, beside the demonstrations, fits into memory."""
+    pictures = getattr(agent, "learns_from_images", False)
+    held = [v for e in prior for k, v in e.obs.items() if pictures or not k.startswith("image/")]
+    held += [v for e in prior for v in (e.action, *e.extras.values())]
+    row = sum(v.nbytes for v in held) / sum(len(e) + 1 for e in prior)
+    remedy = "practise for fewer --steps" + (", with fewer cameras or a smaller --image-size" if pictures else "")
+    memory.require(2 * row * config.steps, f"the replay of {config.steps:,} steps", remedy)  # it doubles as it grows
+
+
 def require_possible(config: RefineConfig) -> None:
     """Raise where a number makes no sense."""
-    least = {"steps": 0, "base_steps": 0, "offline_updates": 0, "first_updates": 0, "utd": 0, "threads": 1, "lead": 0}
-    for name, bound in least.items():
-        if getattr(config, name) < bound:
-            raise RobotRLError(f"{name} is {getattr(config, name)}; it must be at least {bound}")
+    ranges.require(config)
     if config.base_steps > config.steps > 0 and not config.offline_updates:
         raise RobotRLError(
             f"of {config.steps} steps the base alone would play all, as base_steps is {config.base_steps}, and nothing "
@@ -123,6 +151,7 @@ class Learning:
         look = partial(looked_along, agent.policy) if agent.policy.sees_images else None
         self.agent, self.config, self.replay = agent, config, Replay(getattr(agent, "learns_from_images", False), look)
         self.steps = self.updates = 0
+        self._remembered = _form(demos[0].extras) if demos else {}
         for demo in demos:
             self.replay.demos.add(demo)
 
@@ -133,8 +162,18 @@ class Learning:
                 f"practice gave the rewards {np.unique(episode.reward)[:5]}, but {CONVENTION}: mend the world, or who "
                 "judges it. Nothing was learned from this episode."
             )
+        self._require_remembered(episode)
         self.replay.remember(episode)
         self.steps += len(episode)
+
+    def _require_remembered(self, episode: Episode) -> None:
+        """Raise where an episode lacks what this agent remembers while it acts, as one of another agent does."""
+        form = _form(episode.extras)
+        if wrong := [key for key, shape in self._remembered.items() if form.get(key) != shape]:
+            raise RobotRLError(
+                f"an episode of practice remembers {form or 'nothing'}, and this agent needs {', '.join(wrong)} as "
+                f"{self._remembered}: another agent played it. Nothing was learned from it; begin a new run"
+            )
 
     @property
     def due(self) -> int:
@@ -167,7 +206,7 @@ class Learning:
             raise RobotRLError(
                 f"none of the first {played} episodes succeeded, so there is nothing to refine. Give the base more "
                 "demonstrations or train it longer, let somebody help (--human.skill), or go on all the same with "
-                "--hopeless 0, in a new run."
+                "--hopeless 0."
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -175,6 +214,7 @@ class Learning:
         counters = {"episodes": self.replay.online.episodes, "steps": self.steps, "updates": self.updates}
         return {**counters, "agent": self.agent.state_dict()}
 
+    @fitting.restores
     def load_state_dict(self, state: dict[str, Any], store: EpisodeStore) -> None:
         """Go on where `state_dict` was taken; the episodes are those of `store`."""
         if len(store) < state["episodes"]:
@@ -195,13 +235,13 @@ class Practice:
         self.acting: dict[str, Any] | None = None  # with `ahead`: the agent that plays the next episode
 
     def resume(self, run: Run) -> None:
-        """Go back to the last save. At most one episode was stored since, and it is learned from first."""
+        """Go back to the last save, or the one before. What was stored since, two at most, is learned from first."""
         state = run.load()
         if state is not None and "acting" in state:
             self.learning.load_state_dict(state, self.store)
             self.acting = state["acting"]
         since = len(self.store) - self.learning.replay.online.episodes
-        if since > 1 or (state is not None and "acting" not in state):
+        if since > 2 or (state is not None and "acting" not in state):
             raise RobotRLError(f"actor and learner practised in {run.path}; go on with --role actor and learner")
         run.rewind(self.learning.steps if state else -1)
 
@@ -211,7 +251,7 @@ class Practice:
         if learning.updates < config.offline_updates:
             run.log(learning.steps, learning.learn())
             run.save(self.state_dict())
-        progress = tqdm(total=config.steps, initial=learning.steps, desc="refine", disable=None)
+        shown = progress("refine", config.steps, learning.steps)
         while learning.steps < config.steps:
             index = learning.replay.online.episodes
             episode = self._stored(index) if index < len(self.store) else self._played(index)
@@ -220,8 +260,8 @@ class Practice:
             if mark := snapshot_due(config, learning.steps, len(episode)):
                 self.snapshot(mark)
             run.save(self.state_dict())
-            progress.update(len(episode))
-        progress.close()
+            shown.update(len(episode))
+        shown.close()
 
     def _stored(self, index: int) -> Episode:
         """The episode that was stored before the run was stopped, and not learned from any more."""
@@ -247,11 +287,17 @@ class Practice:
         """Let the agent play the episode `index` as it is now, before it learns from the last one."""
         assert self.ahead is not None
         self.acting = deepcopy(self.learning.agent.state_dict())
-        self.ahead.start(self.acting, practice_seed(self.learning.config, index))
+        if index >= len(self.store):  # else it is played already
+            self.ahead.start(self.acting, practice_seed(self.learning.config, index))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the episodes, which have their own store."""
         return {**self.learning.state_dict(), "acting": self.acting}
+
+
+def _form(extras: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    """What is remembered in a step, and its shape."""
+    return {key: value.shape[1:] for key, value in extras.items()}
 
 
 def practice_seed(config: RefineConfig, index: int) -> int:
@@ -322,45 +368,3 @@ def _play(pipe: Connection, make_env: MakeEnv, make_agent: Callable[[], Agent]) 
             acting, seed = pipe.recv()
             agent.load_state_dict(torch.load(io.BytesIO(acting), weights_only=True))
             pipe.send(rollout(env, agent, explore=True, seed=seed))
-
-
-def named(stores: Sequence[Path]) -> list[str]:
-    """For `config.json`."""
-    return [str(Path(store).resolve()) for store in stores]
-
-
-def labelled(agent: Agent, stores: Sequence[Path]) -> list[Episode]:
-    """The episodes of `stores`, with what the agent would have remembered along them; raises where one does not fit."""
-    prior = [demo for path in stores for demo in _fitting(path, agent)]
-    if not any(demo.success for demo in prior):
-        where = ", ".join(map(str, stores))
-        raise RobotRLError(f"no episode of {where} has a reward: demonstrations must show success, as reward 1")
-    for i, demo in enumerate(prior):
-        if demo.meta.get("seed") is None:
-            prior[i] = replace(demo, meta=demo.meta | {"seed": i})  # noise of its own
-    return [replace(demo, extras=agent.label(demo)) for demo in prior]
-
-
-CONVENTION = "a reward must be 0, or 1 at a success, which ends the episode"
-
-
-def sparse(episode: Episode) -> bool:
-    """Whether its rewards follow the convention."""
-    only_last = np.isin(episode.reward, (0, 1)).all() and not episode.reward[:-1].any()
-    return bool(only_last and (episode.terminated or not episode.success))
-
-
-def _fitting(path: Path, agent: Agent) -> list[Episode]:
-    source = EpisodeStore.open(path)
-    blind = not agent.policy.sees_images
-    source.spec.require(agent.policy.spec, f"the store {path}", "the policy", state_only=blind, any_limit=True)
-    demos = [source.read(i, images=not blind) for i in range(len(source))]
-    if not demos:
-        raise RobotRLError(f"{path} holds no demonstrations; `robot-rl collect` or `import` makes some")
-    for i, demo in enumerate(demos):
-        if not sparse(demo):
-            raise RobotRLError(
-                f"episode {i} of {path} has another reward convention: {CONVENTION}. Cut it at its success and store "
-                "the reward so."
-            )
-    return demos

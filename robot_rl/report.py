@@ -19,6 +19,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend must be chosen first)
 from matplotlib.axes import Axes  # noqa: E402
 
+from robot_rl import journal  # noqa: E402
 from robot_rl.evaluate import evaluate_once, in_words  # noqa: E402
 from robot_rl.rollout import rollout  # noqa: E402
 from robot_rl.runs import atomically  # noqa: E402
@@ -49,7 +50,7 @@ class Report:
         if self.evaluations:
             parts += [_verdict(self.evaluations), _table(self.evaluations), _image(partial(_bars, self.evaluations))]
         for curve in (c for c in self.curves if c.exists()):  # a run of no steps logged nothing
-            rows = [json.loads(line) for line in Path(curve).read_text().splitlines()]
+            rows = journal.rows(Path(curve))
             if rows:
                 parts.append(f"<h2>{html.escape(curve.parent.name)}: learning curve</h2>")
                 parts += [

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from tqdm import trange
 
+from robot_rl import fingerprints, memory, ranges
 from robot_rl.episodes import EpisodeStore
+from robot_rl.progress import told
 from robot_rl.runs import Run, atomically
 from robot_rl.statistics import wilson
 from robot_rl.types import Episode, RobotRLError, Spec
@@ -71,14 +72,18 @@ def train(
     save: Callable[[Any, Path], None],
 ) -> dict[str, Any]:
     """Train into the folder `out`: `reward.pt` and `reward.json`, which is returned. `save` writes a classifier."""
-    episodes, spec = _episodes(stores, negatives, config)
-    torch.set_num_threads(config.threads)
+    ranges.require(config)
     described: dict[str, Any] = {"store": [str(Path(store).resolve()) for store in stores]}
     described["negatives"] = negatives and str(Path(negatives).resolve())
-    with Run(out, "reward", {**described, "classifier": classifier, "reward": config}) as run:
+    described |= {"classifier": classifier, "reward": config}
+    with Run(out, "reward", described, free=("reward.steps", "reward.threads")) as run:  # it trains anew each time
+        used = [EpisodeStore.open(path) for path in [*stores, *([] if negatives is None else [negatives])]]
         torch.manual_seed(config.seed)
+        model = classifier.build(used[0].spec)
+        episodes = _episodes(used, negatives)
         parts = split(episodes, config)
-        model = classifier.build(spec)
+        torch.set_num_threads(config.threads)
+        run.begin(fingerprints.of_stores((store, len(store)) for store in used))
         model.vision.start()
         losses = _fit(model, _Pictures(parts[0], config, model.allowed), config)
         model.eval().requires_grad_(False)
@@ -88,25 +93,25 @@ def train(
         result = {"threshold": model.threshold, "loss": losses, "failed_episodes": failed}
         result["chosen_on"] = _judged(chosen, model.threshold)
         result["test"] = _judged(test, model.threshold)
+        print(in_words(result), flush=True)  # before it is written: a full disk loses nothing
         save(model, run.path / "reward.pt")
         atomically(run.path / "reward.json", lambda part: part.write_text(json.dumps(result, indent=1) + "\n"))
     return result
 
 
-def _episodes(stores: Sequence[Path], negatives: Path | None, config: RewardConfig) -> tuple[list[Episode], Spec]:
-    if not 0 < config.held_out < 0.5 or not 0 <= config.false_alarms < 1 or min(config.last, config.batch) < 1:
-        raise RobotRLError(
-            f"held_out lies in (0, 0.5), false_alarms in [0, 1), last and batch are 1 at least: {config}"
-        )
-    spec, episodes = EpisodeStore.open(stores[0]).spec, list[Episode]()
-    for path in [*stores, *([] if negatives is None else [negatives])]:
-        store = EpisodeStore.open(path)
-        spec.require(store.spec, f"the store {stores[0]}", f"the store {path}", any_limit=True)
+def _episodes(stores: Sequence[EpisodeStore], negatives: Path | None) -> list[Episode]:
+    """All of them, with their pictures; those of `negatives` without rewards."""
+    spec, episodes = stores[0].spec, list[Episode]()
+    for store in stores:
+        spec.require(store.spec, f"the store {stores[0].path}", f"the store {store.path}", any_limit=True)
+    lengths = [length + 1 for store in stores for length in store.lengths()]
+    memory.require_pictures(spec.cameras, sum(lengths), copies=2)  # as episodes, and as pictures to draw from
+    for store in stores:
         for episode in store:
-            if path == negatives:
+            if negatives is not None and store.path == Path(negatives):
                 episode.reward[:] = 0
             episodes.append(episode)
-    return episodes, spec
+    return episodes
 
 
 def split(episodes: Sequence[Episode], config: RewardConfig) -> tuple[list[Episode], list[Episode], list[Episode]]:
@@ -163,7 +168,7 @@ def _fit(model: Any, pictures: _Pictures, config: RewardConfig) -> float:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(config.steps, 1))
     model.train()
     losses = []
-    for _ in trange(config.steps, desc="reward", disable=None):
+    for _ in told(range(config.steps), "reward", config.steps):
         seen, label = pictures.draw(config.batch)
         loss = functional.binary_cross_entropy_with_logits(model(seen), label)
         optimizer.zero_grad()

@@ -24,6 +24,7 @@ from drivers.devices import open_controls
 from drivers.node_process import start_ros
 from drivers.robot_file import RobotFile
 from drivers.session import Collector, Robot, Wanted
+from drivers.web_tls import WebConfig, refuse_unused
 from policies import device as devices
 from robot_rl import checkpoints
 from robot_rl import deploy as deploying
@@ -50,21 +51,25 @@ def simulate(robot: Path, seed: int = 0) -> None:
     sim_robot_node.run(file, RobotWorld(robosuite_world(config)), seed, partial(RobotView, config))
 
 
-def check(robot: Path | None = None, device: str | None = None, seconds: float = 5.0) -> None:
+def check(
+    robot: Path | None = None, device: str | None = None, seconds: float = 5.0, web: WebConfig = WebConfig()
+) -> None:
     """Say what is wrong with a robot or a device before anything moves, and how to mend it; 1: not ready.
 
     Args:
         robot: the robot's YAML file: all its topics are listened to
         device: try this device of a person instead: keyboard, gamepad, ...; a leader arm needs the robot too
         seconds: to listen for [s]; a device as long at rest, and as long again in use
+        web: how the web page is served, where it is the device
     """
+    refuse_unused(web, device)
     if device is None and robot is None:
         raise RobotRLError("say what to check: --robot FILE, or --device NAME")
     file = None if robot is None else robot_file.load(robot)
     if device is not None:
         with closing(WorldConfig().build()) as world:
             spec = world.spec if file is None else file.spec()
-        with closing(open_controls(device, spec, file)) as controls:
+        with closing(open_controls(device, spec, file, web)) as controls:
             text, ready = check_device.run(controls.device, seconds)
     else:
         assert file is not None
@@ -85,6 +90,7 @@ def deploy(
     out: Path | None = None,
     autostart: bool = True,
     teleop: str | None = None,
+    web: WebConfig = WebConfig(),
 ) -> None:
     """Play a policy or a refined agent on a robot, or on its simulated stand-in: the lifecycle node policy_node.
 
@@ -99,33 +105,37 @@ def deploy(
         out: store for the episodes
         autostart: configure and activate by itself; else the lifecycle's services do
         teleop: a person's device, who may take over at any moment: keyboard, gamepad, ...; see docs/teleop.md
+        web: how the web page is served, where it is that device
     """
+    refuse_unused(web, teleop)
     file = robot_file.load(robot)
     plan = deploying.Plan(agent, config, episodes, seed, execute, out)
     load = partial(deploying.load, plan, file.spec(), partial(_agent_on, device))
     with ExitStack() as stack:
-        aside = partial(_aside, stack, teleop, file.spec(), file) if teleop else lambda: None
+        aside = partial(_aside, stack, teleop, file.spec(), file, web) if teleop else lambda: None
         if error := policy_node.run(file, load, autostart, aside):
             raise RobotRLError(error)
 
 
-def demonstrate(out: Path, world: WorldConfig, robot: Path | None, device: str, wanted: Wanted) -> None:
+def demonstrate(
+    out: Path, world: WorldConfig, robot: Path | None, device: str, wanted: Wanted, web: WebConfig = WebConfig()
+) -> None:
     """A person demonstrates with `device`, in a simulated `world` in real time or on the `robot` of a YAML file."""
-    limit, file, asked = world.max_steps or PERSONS, None, lambda: False
+    limit, file, asked = PERSONS if world.max_steps is None else world.max_steps, None, lambda: False
     with ExitStack() as stack:
         if robot is None:
             env: Robot = stack.enter_context(closing(Assisted(replace(world, max_steps=limit).build(), SteadyClock())))
         else:
             file = replace(robot_file.load(robot), max_steps=limit)
             asked = start_ros()
-            env = stack.enter_context(ros_robot.driven(file, "teleop"))
+            env = stack.enter_context(ros_robot.driven(file, "teleop", asked))
         store = stack.enter_context(EpisodeStore.create(out, env.spec))
-        controls = stack.enter_context(closing(open_controls(device, env.spec, file)))
+        controls = stack.enter_context(closing(open_controls(device, env.spec, file, web)))
         person = Person(controls.device, env.spec, None if file is None else file.limits)
         Collector(env, person, controls, store, SteadyClock(), wanted, asked).run()
 
 
-def practice_on(robot: Path, policy: Path, teleop: str | None = None) -> Env:
+def practice_on(robot: Path, policy: Path, teleop: str | None = None, web: WebConfig = WebConfig()) -> Env:
     """The robot of a YAML file as the world in which the base `policy` practises; a person may take over."""
     file = robot_file.load(robot)
     base, names = checkpoints.load_base(policy), (f"the base {policy}", f"the robot {robot}")
@@ -134,21 +144,23 @@ def practice_on(robot: Path, policy: Path, teleop: str | None = None) -> Env:
         return ros_robot.connect(file)
     stack = ExitStack()  # until this process ends
     atexit.register(stack.close)
-    return ros_robot.connect(file, lambda: _aside(stack, teleop, file.spec(), file))
+    return ros_robot.connect(file, lambda: _aside(stack, teleop, file.spec(), file, web))
 
 
-def practice_in(world: WorldConfig, teleop: str) -> Env:
+def practice_in(world: WorldConfig, teleop: str, web: WebConfig = WebConfig()) -> Env:
     """A simulated world in real time in which a person may take over."""
     env, stack = world.build(), ExitStack()
     atexit.register(stack.close)
-    aside = _aside(stack, teleop, env.spec)
+    aside = _aside(stack, teleop, env.spec, web=web)
     aside.env = assisted = Assisted(env, SteadyClock(), aside=aside)
     return assisted
 
 
-def _aside(stack: ExitStack, teleop: str, spec: Spec, robot: RobotFile | None = None) -> Corrector:
+def _aside(
+    stack: ExitStack, teleop: str, spec: Spec, robot: RobotFile | None = None, web: WebConfig = WebConfig()
+) -> Corrector:
     """The person at the device `teleop`, which `stack` closes."""
-    controls = stack.enter_context(closing(open_controls(teleop, spec, robot)))
+    controls = stack.enter_context(closing(open_controls(teleop, spec, robot, web)))
     return Corrector(Person(controls.device, spec, None if robot is None else robot.limits), controls)
 
 

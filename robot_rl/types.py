@@ -6,8 +6,9 @@ of a chunk, h executed part of a chunk, A action, S state.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 # whatever is planned, and where the loop gives it, "executed" (A,): the last action as it was really executed.
 Obs = dict[str, np.ndarray]
 Metrics = dict[str, float]
+LARGEST_IMAGE = 2**15  # pixels of a side
 
 
 class RobotRLError(Exception):
@@ -35,13 +37,26 @@ class RobotRLError(Exception):
 class Channel:
     """One number of a state or an action: its name, its unit, and the range it lives in.
 
-    For an action, `low` and `high` are what -1 and +1 mean (see `control.py`).
+    For an action, `low` and `high` are what -1 and +1 mean (see `control.py`). Where `seen`, nobody told the range: it
+    is what one recording showed, and another one of the same robot shows another (see `Spec.joined`).
     """
 
     name: str
     unit: str
     low: float
     high: float
+    seen: bool = False
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Channel:
+        """The inverse of `asdict`; raises ValueError where it is none."""
+        channel = cls(**data)
+        numbers = (channel.low, channel.high)
+        if not (isinstance(channel.name, str) and isinstance(channel.unit, str) and isinstance(channel.seen, bool)):
+            raise ValueError(f"{data} names no channel")
+        if not all(isinstance(n, (int, float)) and not math.isnan(n) for n in numbers):
+            raise ValueError(f"the range of channel '{channel.name:.60}' is {numbers}")
+        return channel
 
 
 @dataclass(frozen=True)
@@ -57,6 +72,16 @@ class CameraSpec:
     width: int
     shadows: bool = True  # rendered ones only: with shadows and reflections
     depth: bool = False
+
+    @classmethod
+    def from_dict(cls, data: Any) -> CameraSpec:
+        """The inverse of `asdict`; raises ValueError where it is none."""
+        camera = cls(**data)
+        if not (isinstance(camera.name, str) and isinstance(camera.depth, bool) and isinstance(camera.shadows, bool)):
+            raise ValueError(f"{data} names no camera")
+        if not all(type(n) is int and 0 < n <= LARGEST_IMAGE for n in (camera.height, camera.width)):
+            raise ValueError(f"images of camera '{camera.name:.60}' are {camera.height} x {camera.width} pixels")
+        return camera
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -92,13 +117,33 @@ class Spec:
             return cls(
                 **{
                     **data,
-                    "state": tuple(Channel(**c) for c in data["state"]),
-                    "action": tuple(Channel(**c) for c in data["action"]),
-                    "cameras": tuple(CameraSpec(**c) for c in data["cameras"]),
+                    "state": tuple(Channel.from_dict(c) for c in data["state"]),
+                    "action": tuple(Channel.from_dict(c) for c in data["action"]),
+                    "cameras": tuple(CameraSpec.from_dict(c) for c in data["cameras"]),
                 }
-            )
-        except (KeyError, TypeError) as error:
+            )._checked()
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise RobotRLError(f"this is not a Spec of robot-rl: {error}") from error
+
+    def _checked(self) -> Spec:
+        """Itself; raises ValueError where a field is none of what it must be."""
+        if not (isinstance(self.world, str) and isinstance(self.arm, str)):
+            raise ValueError(f"its world and arm are {self.world!r:.60} and {self.arm!r:.60}")
+        if not isinstance(self.rate, (int, float)) or isinstance(self.rate, bool) or not 0 < self.rate < math.inf:
+            raise ValueError(f"its rate is {self.rate!r:.60}")
+        if type(self.max_steps) is not int or self.max_steps < 1:
+            raise ValueError(f"its max_steps is {self.max_steps!r:.60}")
+        return self
+
+    def joined(self, other: Spec, mine: str, theirs: str, *, state_only: bool = False) -> Spec:
+        """The Spec for both: ranges that were only seen are made so wide that they hold both; all else must be alike.
+
+        Raises as `require` does. What was stored under the narrower one is read with `control.reexpressed`.
+        """
+        joint = replace(self, state=_wider(self.state, other.state), action=_wider(self.action, other.action))
+        back = replace(other, state=_wider(other.state, self.state), action=_wider(other.action, self.action))
+        joint.require(back, mine, theirs, state_only=state_only, any_limit=True)
+        return joint
 
     def require(
         self, other: Spec, mine: str, theirs: str, *, state_only: bool = False, any_limit: bool = False
@@ -121,6 +166,16 @@ class Spec:
                 f"{mine} and {theirs} do not describe the same robot and task:\n{lines}\n"
                 f"Use the world, arm, cameras and rate that {mine} was made with, or make it again for {theirs}."
             )
+
+
+def _wider(channels: tuple[Channel, ...], others: tuple[Channel, ...]) -> tuple[Channel, ...]:
+    """`channels`, of which those with seen ranges take in the ranges of their namesakes among `others`."""
+    if len(channels) != len(others):
+        return channels
+    return tuple(
+        replace(a, low=min(a.low, b.low), high=max(a.high, b.high)) if a.seen and b.seen else a
+        for a, b in zip(channels, others, strict=True)
+    )
 
 
 def _brief(value: object, other: object) -> str:
@@ -203,7 +258,7 @@ class Target:
     stamp: float  # of the observation it came from, not of its sending [s]
     position: np.ndarray  # (3,)
     turn: np.ndarray  # (4,)
-    gripper: float
+    gripper: float | None  # 0 closed, 1 open; None: nothing is asked of the fingers, they stay as they were told
     source: str  # who wants it: "policy", "teleop", "homing"
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robot_rl import memory
 from robot_rl.types import CameraSpec, Episode, RobotRLError
 
 
@@ -34,7 +35,11 @@ class Windows:
         return len(self.action)
 
     def see(self, cameras: Sequence[CameraSpec], episodes: Iterable[Episode]) -> None:
-        """Take in the pictures of `cameras` from the same episodes, one after the other: at most one is held beside."""
+        """Take in the pictures of `cameras` from the same episodes, one after the other: at most one is held beside.
+
+        Raises where they do not fit into memory.
+        """
+        memory.require_pictures(cameras, len(self))
         for camera in cameras:
             rows = np.empty((len(self), *camera.shape), camera.dtype)
             self.pictures[f"image/{camera.name}"] = torch.from_numpy(rows)

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from robot_rl import ranges
 from robot_rl.rollout import rollout
 from robot_rl.types import Env, Episode, Player, RobotRLError
 
@@ -36,7 +39,8 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_quietly, args=(serve, theirs, *arguments), daemon=True)
-        self._process.start()
+        with deaf():
+            self._process.start()
         theirs.close()
         self._asked = time.monotonic()
 
@@ -70,6 +74,20 @@ class Worker:
         self._process.join()
 
 
+@contextmanager
+def deaf() -> Iterator[None]:
+    """Processes that begin within never hear a Ctrl-C, which a terminal sends to all: who began them ends them.
+
+    The signals are blocked, not ignored, so that this process gets afterwards what came meanwhile.
+    """
+    resource_tracker.ensure_running()  # it would unblock them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _quietly(serve: Callable[..., None], pipe: Connection, *arguments: Any) -> None:
     warnings.simplefilter("ignore", UserWarning)  # the first process has said it
     try:
@@ -99,8 +117,7 @@ class Losses:
 
 def require_workers(workers: int) -> int:
     """`workers`, where it makes sense; more than there are cores is said."""
-    if workers < 1:
-        raise RobotRLError(f"at least 1 worker is needed, not {workers}")
+    ranges.require_value("workers", workers, "workers")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if workers > cores:
         warnings.warn(f"{workers} workers share {cores} cores: more than {cores} gain nothing", stacklevel=3)

@@ -8,71 +8,36 @@ after the time that noticing takes; then the fingers open and the work begins ag
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from robot_rl.geometry import rotation_vector
 from robot_rl.types import Decision, Obs, RobotRLError, Spec
 from sim.chores import CHORES, CLOSE, OPEN, RETREAT, Chore, Leg, Scene, grasp_yaw, handle_of, legs_of, scene_reader
+from sim.manners import Manner
 
 FULLEST = 0.92  # the arm's actions stay below this, so that a residual has room
 LOST = 0.03  # the object moved so far in the hand since the grasp: it is not held [m]
 ABOVE = 0.02  # so little beside the thing, and the hand can go down [m]
 GRASPED = 0.012  # so near, and the fingers can close [m]
 ENOUGH = 20  # no nearer for so long: this is as far as it goes [steps]
-
-
-@dataclass(frozen=True)
-class Manner:
-    """How this person works this time. Drawn at the start of an episode."""
-
-    pace: float  # the fastest action of the arm, in (0, 1)
-    gain: float  # eagerness: the share of what remains that one action asks for
-    hover: float  # above the thing before going down [m]
-    side: float  # beside it, across the fingers' line, while above [m]
-    turned: int  # 0: the nearest way to grasp it; 1: the next
-    first: int  # 0, 1: that horizontal axis first; 2: down last; 3: straight; 4: in an arc
-    bulge: float  # the arc's height, per distance to go
-    tremor: float  # action noise from step to step (sd)
-    drift: float  # action noise that wanders over about a second (sd)
-    doubt: float  # probability of a pause before each leg
-    pause: float  # mean length of one [steps]
-    aim: float  # sd of the error of a first grasp [m]
-    slack: float  # times looser than the task needs
-    overshoot: float  # sd of going too far before coming back [m]
-    notice: int  # steps until a lost thing is noticed
-    spot: np.ndarray  # (2,) in [-1, 1]: where in a wide goal
-    slip: float  # probability that the fingers open on the way to the goal
-
-    @classmethod
-    def drawn(cls, rng: np.random.Generator, clumsy: float) -> Manner:
-        """Everyone has a style of their own; the less skilled is slower, coarser, and errs more."""
-        return cls(
-            pace=rng.uniform(0.68, 0.86) * (1.0 - 0.3 * clumsy),
-            gain=rng.uniform(0.7, 1.0) * (1.0 - 0.2 * clumsy),
-            hover=rng.uniform(0.05, 0.10) + rng.uniform(0.0, 0.04) * clumsy,
-            side=float(rng.choice([-1, 0, 0, 1])) * rng.uniform(0.01, 0.035),
-            turned=int(rng.random() < 0.2),
-            first=int(rng.integers(5)),
-            bulge=rng.uniform(0.1, 0.35),
-            tremor=0.015 + 0.05 * clumsy,
-            drift=0.01 + 0.07 * clumsy,
-            doubt=0.04 + 0.3 * clumsy,
-            pause=2.0 + 5.0 * clumsy,
-            aim=0.002 + 0.020 * clumsy,
-            slack=1.0 + 0.7 * clumsy,
-            overshoot=0.003 + 0.025 * clumsy,
-            notice=int(rng.integers(2, 5) + round(6 * clumsy)),
-            spot=rng.uniform(-1.0, 1.0, 2),
-            slip=0.12 * clumsy,
-        )
+RESTING = 4e-4  # fingers that move less in a step rest [m] or [rad]
+HELD_BACK = 0.3  # a finger that moves at less than this share of its speed feels something
+STUCK = {  # arms of robosuite 1.5 that cannot do it, and why
+    "Sawyer": "in robosuite 1.5 its first joint does not turn: base and first link of the model hold each other"
+}
+WIDE = {"Jaco": 0.83}  # of slow fingers, which open and close for 2 s: so far is open enough, a joint [rad]
 
 
 def operator_for(spec: Spec, skill: float = 1.0) -> Operator:
     """An operator for the world of `spec`; `skill` from 0 (clumsy, often too late) to 1 (fast and clean)."""
     if spec.world not in CHORES:
         raise RobotRLError(f"nobody can demonstrate '{spec.world}'; there are operators for: {', '.join(CHORES)}")
+    if spec.arm in STUCK:
+        raise RobotRLError(
+            f"nobody can demonstrate with {spec.arm}: {STUCK[spec.arm]}. Take another arm, such as Panda"
+        )
     if not 0.0 <= skill <= 1.0:
         raise RobotRLError(f"skill is {skill}; it goes from 0 (clumsy) to 1 (expert)")
     if [channel.name for channel in spec.action[3:6]] != ["eef_delta_rx", "eef_delta_ry", "eef_delta_rz"]:
@@ -92,6 +57,7 @@ class Operator:
         self.skill = skill
         self._chore = chore
         self._scene = scene_reader(spec, chore)
+        self._slow, self._wide = spec.arm in WIDE, WIDE.get(spec.arm, np.inf)
         self._scale = np.array([channel.high for channel in spec.action[:6]])  # [m], [rad] of a full action
         self.reset(0)
 
@@ -120,8 +86,10 @@ class Operator:
             self._begin(scene)
         elif self._has_arrived(scene) or self._stalled > ENOUGH:
             self._next(scene)
-        arm = self._arm_action(scene)
-        return Decision(np.append(arm, self._legs[0].fingers).astype(np.float32)[None])
+        arm, fingers = self._arm_action(scene), self._legs[0].fingers
+        if fingers == OPEN and scene.fingers.max() >= self._wide:
+            fingers = 0.0  # they stay
+        return Decision(np.append(arm, fingers).astype(np.float32)[None])
 
     def take_over(self) -> None:
         """Somebody else has moved the arm: look again, and go on from what is there at the next decision."""
@@ -216,6 +184,7 @@ class Operator:
         m = self._manner
         self._age = self._rested = self._missed = self._stalled = 0
         self._least = np.inf
+        self._fastest, self._felt = np.zeros(len(scene.fingers)), False
         self._anchor = scene.hand
         self._swing, self._push = np.zeros(3), np.zeros(3)
         self._wait = int(self._rng.exponential(m.pause)) if self._rng.random() < m.doubt else 0
@@ -230,13 +199,16 @@ class Operator:
     def _watch(self, scene: Scene) -> None:
         """Keep count of what has happened in this leg: fingers at rest, a thing lost, no more progress."""
         self._age += 1
-        self._rested = self._rested + 1 if np.abs(scene.fingers - self._fingers).max() < 4e-4 else 0
-        self._fingers = scene.fingers
+        moved, self._fingers = scene.fingers - self._fingers, scene.fingers
+        self._rested = self._rested + 1 if np.abs(moved).max() < RESTING else 0
+        self._fastest = np.maximum(self._fastest, np.abs(moved))
+        self._felt = self._felt or self._slow and bool((np.abs(moved) < HELD_BACK * self._fastest).any())
         slid = scene.turn.T @ (scene.thing - scene.hand) - self._grip
         self._missed = self._missed + 1 if self._legs[0].holds and np.linalg.norm(slid) > LOST else 0
         left = self._left(scene)
         self._stalled += 1
-        if left < self._least - 0.002 or self._wait:
+        busy = self._slow and self._legs[0].waits and not self._rested  # the fingers are not there yet
+        if left < self._least - 0.002 or self._wait or busy:
             self._least, self._stalled = left, 0
         self._wait = max(self._wait - 1, 0)
         if left < self._legs[0].near * self._manner.slack + 0.01:
@@ -251,7 +223,7 @@ class Operator:
         if leg.name == "slip":
             return self._age > 5
         if leg.waits:
-            return self._age > 7 and self._rested >= 2
+            return (self._age > 7 and self._rested >= 2) or (self._age > ENOUGH and self._felt)
         level = float(np.linalg.norm(rotation_vector(self._target(scene)[1] @ scene.turn.T)))
         return self._left(scene) < leg.near * slack and level < leg.level * slack
 

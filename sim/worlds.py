@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from robot_rl import ranges
 from robot_rl.types import Env, RobotRLError, Spec
 from sim import operators, pusht, toy
 from sim.human import HumanConfig, Watched
@@ -34,6 +35,7 @@ class WorldConfig:
 
     def build(self) -> Env:
         """The world; raises where a name is unknown or an option means nothing there."""
+        ranges.require(self)
         family, _, task = self.world.partition(":")
         if family == "robosuite" and task:
             options = ("arm", "controller", "image_size", "shadows")
@@ -49,6 +51,7 @@ class WorldConfig:
             return ToyEnv(**self._limit(), image=bool(self.cameras))
         raise RobotRLError(
             f"unknown world '{self.world}'; there are robosuite:<Task> (such as robosuite:Lift), pusht, toy"
+            f"{_why_unknown(family, task)}"
         )
 
     def _require_only(self, camera: str, side: int) -> None:
@@ -63,9 +66,21 @@ class WorldConfig:
             raise RobotRLError(f"the world '{self.world}' has no {' or '.join(given)} to choose; leave it out")
 
 
+def _why_unknown(family: str, task: str) -> str:
+    """What to do about the name of an imported recording, of which no world can be built."""
+    if family == "robomimic":
+        return (
+            f". '{family}:{task}' names what a robomimic file shows; if it holds simulator states, import it anew with "
+            f"--world robosuite:{task or '<Task>'}, which replays them"
+        )
+    if family in ("lerobot", "aloha"):
+        return ". That is the name of a recording of a robot: play on the robot itself with `deploy`"
+    return ""
+
+
 def of_spec(spec: Spec, max_steps: int | None = None) -> WorldConfig:
     """The world that a store or a checkpoint was made in."""
-    config = WorldConfig(spec.world, spec.arm or None, max_steps=max_steps or spec.max_steps)
+    config = WorldConfig(spec.world, spec.arm or None, max_steps=spec.max_steps if max_steps is None else max_steps)
     if spec.world.startswith("robosuite:"):
         config = replace(config, controller=controller_of(spec))
     if spec.cameras:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from drivers.clocks import STEP, StepWatch
 from drivers.gate import Gate, GateLimits
 from drivers.real_env import RealEnv
 from drivers.robot_file import ControllerFile, GripperFile, RobotFile, SensorFile, StateGroup
@@ -45,53 +46,81 @@ class Bench:
 
     def __init__(self, robot: RobotFile = ROBOT) -> None:
         self.robot, self.time, self.source = robot, 100.0, "policy"
+        self.shift = 0.0  # of the stamps' clock against the steady one [s]
         self.period = 1.0 / robot.servo_rate
         self.position, self.turn, self.opening, self.wrench = MIDDLE.copy(), DOWN.copy(), 1.0, np.zeros(6)
-        self.readings: Stream[ArmState] = Stream("arm", 400, robot.arm_latency)
-        self.tracker: Stream[dict[str, float]] = Stream("tracker", 400)
+        self.readings: Stream[ArmState] = Stream("arm", 400, robot.arm_latency, self)
+        self.tracker: Stream[dict[str, float]] = Stream("tracker", 400, 0.0, self)
         self.silent: set[str] = set()  # streams that say nothing
+        self.beats = True  # the heart of homing's owner
         gate = Gate(robot.limits, robot.arm_limits, self.period)
         self.servo = Servo(gate, 1.0 / robot.rate, ("teleop", "policy"), np.array(robot.home))
         self.rulings = []
+        self.watch, self.beside = StepWatch(STEP), StepWatch(STEP)
         self.measure()
 
     @property
     def stopped(self) -> str:
         return self.servo.gate.stopped
 
+    @property
+    def commanded_opening(self) -> float | None:
+        return self.servo.gate.opening
+
     def now(self) -> float:
+        return self.time + self.shift
+
+    def steady(self) -> float:
         return self.time
+
+    def stepped(self) -> float:
+        return self.watch.look(self.now(), self.steady())
 
     def sleep_until(self, moment: float) -> None:
         while self.time < moment - 1e-9:
-            ruling = self.servo.tick(self.state(), self.time)
+            if step := self.beside.look(self.now(), self.steady()):  # as the arm node does
+                self.servo.stop(f"the clock stepped by {step:+.2f} s")
+                self.readings.clear()
+                self.measure()
+            if self.beats:
+                self.servo.beat(self.servo.leases, self.time)
+            ruling = self.servo.tick(self.state(), self.now(), self.steady())
             if ruling is not None and ruling.sent is not None:
                 self.rulings.append(ruling)
                 self.position = self.position + FOLLOWS * (ruling.sent.position - self.position)
                 self.turn = unit_quat(self.turn + FOLLOWS * (ruling.sent.turn - self.turn))
-                self.opening = ruling.sent.gripper
+                if ruling.sent.gripper is not None:
+                    self.opening = ruling.sent.gripper
             self.time += self.period
             self.measure()
 
     def state(self) -> ArmState:
-        return self.readings.last
+        return self.readings.last if len(self.readings) else self.latest
 
     def measure(self) -> None:
         if "arm" not in self.silent:
-            state = ArmState(self.time, self.position, self.turn, np.zeros(7) + self.time, self.opening, self.wrench)
-            self.readings.add(self.time, state)
+            state = ArmState(self.now(), self.position, self.turn, np.zeros(7) + self.time, self.opening, self.wrench)
+            self.readings.add(self.now(), state)
+            self.latest = state
         if "tracker" not in self.silent:
-            self.tracker.add(self.time, {"cube_x": 0.001 * self.time})
+            self.tracker.add(self.now(), {"cube_x": 0.001 * self.time})
 
     def command(self, target) -> None:
         self.servo.offer(target, self.time)
 
     def hold(self) -> None:
-        self.servo.stop("held")
+        self.servo.release(self.source)
+
+    def stop(self, reason) -> None:
+        self.servo.stop(reason)
+
+    def reset(self) -> None:
+        """As the person."""
+        self.servo.gate.reset()
 
     def prepare(self, seed: int | None) -> None:
         self.sleep_until(self.time + 1.0)
-        self.servo.arm(self.source, self.state(), self.time)
+        self.servo.arm(self.source, self.state(), self.now(), self.steady())
 
     def env(self, **more) -> RealEnv:
         more = {"prepare": self.prepare, "judge": lambda: False, "sensors": {"tracker": self.tracker}, **more}

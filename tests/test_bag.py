@@ -120,7 +120,7 @@ class Watched(Bench):
 def test_what_is_converted_is_what_the_recorder_kept(tmp_path):
     bench = Watched(tmp_path / "bag")
     observer = Observer(ROBOT, bench.readings, {"tracker": bench.tracker})
-    bench.servo.arm("teleop", bench.state(), bench.time)
+    bench.servo.arm("teleop", bench.state(), bench.time, bench.time)
     bench.wander(0.5)
     log = SimpleNamespace(info=print, warning=print, error=print)
     with EpisodeStore.create(tmp_path / "store", ROBOT.spec()) as store:

@@ -20,7 +20,7 @@ from drivers.check import (
     table,
 )
 from drivers.health import HealthLimits, Level, StreamHealth, camera_limits
-from drivers.kinematics import MinkKinematics
+from drivers.kinematics import MujocoKinematics
 from drivers.robot_file import load
 from sim.robosuite_env import RobosuiteConfig
 from sim.robot_world import RobotWorld
@@ -29,7 +29,7 @@ from tests.test_kinematics import MODEL
 
 POSE, IMAGE = "geometry_msgs/msg/PoseStamped", "sensor_msgs/msg/Image"
 DRIVER = {"/current_pose": [Endpoint("/driver", POSE)]}
-PANDA = MinkKinematics(MODEL, JOINTS, "right_hand", "link0", (0, 0, 0.097))
+PANDA = MujocoKinematics(MODEL, JOINTS, "right_hand", "link0", (0, 0, 0.097))
 
 
 @pytest.fixture(scope="module")

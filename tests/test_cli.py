@@ -146,13 +146,13 @@ def test_no_steps_leave_an_untrained_policy(store, tmp_path):
 @pytest.mark.parametrize(
     ("verb", "words", "says"),
     [
-        ("pretrain", "--batch 0", "batch"),
-        ("pretrain", "--save-every 0", "save_every"),
+        ("pretrain", "--batch 0", "--batch is 0"),
+        ("pretrain", "--save-every 0", "--save-every is 0"),
         ("pretrain", "--device cuda", "no CUDA device"),
-        ("evaluate", "--episodes 0", "at least 1 episode"),
+        ("evaluate", "--episodes 0", "--episodes is 0; it must be at least 1"),
         ("evaluate", "--execute 99", "1..16"),
-        ("evaluate", "--seed 1000", "seed 1000"),
-        ("evaluate", "--workers 0", "at least 1 worker"),
+        ("evaluate", "--seed 1000", "--seed is 1000; it must be at least 0 and at most 999"),
+        ("evaluate", "--workers 0", "--workers is 0; it must be at least 1"),
     ],
 )
 def test_impossible_numbers_are_named(verb, words, says, store, base, tmp_path, capsys):

@@ -364,7 +364,8 @@ def test_another_spec_is_refused_with_both_sides(tmp_path):
 
 def write_root(path: Path, **change: object) -> None:
     root = {"format": episodes.FORMAT, "version": episodes.VERSION, "spec": SPEC.to_dict()}
-    (path / ".zattrs").write_text(json.dumps({**root, **change}))
+    told = {**root, **change}
+    (path / ".zattrs").write_text(json.dumps(told | {"crc32": episode_files.checksum(told)}))
 
 
 def test_open_says_what_is_there_instead(tmp_path):

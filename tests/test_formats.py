@@ -148,18 +148,19 @@ def test_a_buffer_that_lacks_files_is_refused(tmp_path):
     with pytest.raises(RobotRLError, match="does not exist"):
         read(tmp_path / "nothing.zarr")
     (tmp_path / "text.zarr").write_text("not a store")
-    with pytest.raises(RobotRLError, match="not a whole Diffusion Policy"):
+    with pytest.raises(RobotRLError, match="no whole zip"):
         read(tmp_path / "text.zarr")
     chunk = buffer(tmp_path / "b.zarr") / "data" / "state" / "1.0"
     chunk.unlink()
     with pytest.raises(RobotRLError, match="1 of 3 chunk files of data/state are missing"):
         read(tmp_path / "b.zarr")
     chunk.write_bytes(b"torn")
-    with pytest.raises(RobotRLError, match="data/state cannot be decoded"):
+    with pytest.raises(RobotRLError, match=r"data/state/1\.0 does not say what it unpacks to"):
         read(tmp_path / "b.zarr")
-    shutil.rmtree(tmp_path / "b.zarr" / "data" / "action")
-    with pytest.raises(RobotRLError, match="lacks data/action|cannot be decoded"):
-        read(tmp_path / "b.zarr")
+    buffer(tmp_path / "c.zarr")
+    shutil.rmtree(tmp_path / "c.zarr" / "data" / "action")
+    with pytest.raises(RobotRLError, match="lacks data/action"):
+        read(tmp_path / "c.zarr")
 
 
 # ------------------------------------------------------------------------------------------------ robomimic

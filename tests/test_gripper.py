@@ -35,6 +35,9 @@ class Server:
         self.result = Answer()
         return self.result
 
+    def end(self, status, **fields):
+        self.result.value = SimpleNamespace(status=status, result=SimpleNamespace(**fields))
+
     def _asked(self, what):
         self.log.append(what)
         self.answers.append(Answer())
@@ -98,7 +101,7 @@ def test_a_goal_that_is_over_is_not_cancelled(server, send):
     send(1.0)
     server.answer()
     send(1.0)
-    server.result.value = "reached"
+    server.end(4)
     send(0.0)
     assert server.log == [1.0, 0.0]
 
@@ -126,16 +129,18 @@ def test_each_action_has_goals_of_its_own():
 
     goal = goal_of(kind(), FINGERS, 0.25)
     assert (goal.command.position, goal.command.max_effort) == (pytest.approx(0.6), 5.0)
-    newer = GripperFile("finger", 0.8, 0.0, profile="parallel_gripper_command")
+    newer = GripperFile("finger", 0.8, 0.0, profile="parallel_gripper_command", effort=4.0)
     goal = goal_of(kind(), newer, 1.0)
-    assert (goal.command.name, goal.command.position, goal.command.effort) == (["finger"], [0.0], [])
+    assert (goal.command.name, goal.command.position, goal.command.effort) == (["finger"], [0.0], [4.0])
     assert position_of(FINGERS, 0.0) == 0.8
 
 
 def test_without_control_msgs_the_arm_is_not_started_and_the_package_is_named(tmp_path, monkeypatch):
     pytest.importorskip("rclpy")
     monkeypatch.setitem(__import__("sys").modules, "control_msgs.action", None)
-    robot = changed(tmp_path, {"gripper.profile": "gripper_command", "gripper.topic": "gripper/gripper_cmd"})
+    robot = changed(
+        tmp_path, {"gripper.profile": "gripper_command", "gripper.topic": "gripper/cmd", "gripper.effort": 5}
+    )
     with pytest.raises(RobotRLError, match=r"GripperCommand needs control_msgs.*apt install ros-"):
         gripper_for(None, robot)
 
@@ -143,6 +148,6 @@ def test_without_control_msgs_the_arm_is_not_started_and_the_package_is_named(tm
 def test_an_action_that_is_too_new_is_named(tmp_path, monkeypatch):
     pytest.importorskip("rclpy")
     monkeypatch.setitem(__import__("sys").modules, "control_msgs.action", SimpleNamespace(GripperCommand=object))
-    robot = changed(tmp_path, {"gripper.profile": "parallel_gripper_command"})
+    robot = changed(tmp_path, {"gripper.profile": "parallel_gripper_command", "gripper.effort": 5})
     with pytest.raises(RobotRLError, match="no ParallelGripperCommand yet"):
         gripper_for(None, robot)

@@ -31,6 +31,7 @@ def store_of(path, spec, episodes):
 def in_range(seed: int = 0):
     episode = make(seed=seed)
     episode.obs["state"] = np.tanh(episode.obs["state"])
+    episode.reward[0] = 1.0  # a store without a success is warned of
     return episode
 
 

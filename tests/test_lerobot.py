@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from robot_rl import control
-from robot_rl.formats import lerobot, lerobot_writer
+from robot_rl.formats import lerobot, lerobot_video, lerobot_writer
 from robot_rl.types import CameraSpec, Channel, Episode, RobotRLError, Spec
 from tests.test_formats import DATA
 
@@ -32,6 +32,13 @@ SPEC = Spec(
     max_steps=50,
 )
 BLIND = replace(SPEC, cameras=())
+
+
+def film(file, begin, rate, length, where, camera=SPEC.cameras[0]):
+    size = (camera.height, camera.width)
+    return lerobot_video.film(Path(file), begin, rate, length, where, camera, size)
+
+
 units = st.floats(-1, 1, width=32)
 
 
@@ -213,7 +220,7 @@ def nan(values: np.ndarray) -> np.ndarray:
 
 
 def test_what_is_damaged_is_refused_by_name(tmp_path):
-    with pytest.raises(RobotRLError, match="info.json cannot be read"):
+    with pytest.raises(RobotRLError, match="info.json is missing"):
         lerobot.Dataset(tmp_path)
     dataset = lerobot.Dataset(foreign(tmp_path / "nan", action=nan(np.ones((5, 2)))))
     with pytest.raises(RobotRLError, match="'action' holds NaN or infinity, first in row 2"):
@@ -221,12 +228,13 @@ def test_what_is_damaged_is_refused_by_name(tmp_path):
     path = foreign(tmp_path / "short", rows=(5, 1))
     with pytest.raises(RobotRLError, match="episode 1 has 1 rows; it needs 2"):
         list((d := lerobot.Dataset(path)).episodes(d.spec()))
+    path = foreign(tmp_path / "cut", rows=(5, 4))
     file = path / "data/chunk-000/episode_000000.parquet"
     parquet.write_table(parquet.read_table(file).slice(0, 3), file)
     with pytest.raises(RobotRLError, match="episode 0 has 3 rows, meta/ says 5"):
         list((d := lerobot.Dataset(path)).episodes(d.spec()))
     file.write_bytes(b"torn")
-    with pytest.raises(RobotRLError, match="episode_000000.parquet is missing or no whole parquet"):
+    with pytest.raises(RobotRLError, match="episode_000000.parquet is no whole parquet file"):
         lerobot.Dataset(path).spec()
     info = json.loads((path / "meta/info.json").read_text())
     (path / "meta/info.json").write_text(json.dumps({**info, "codebase_version": "v1.6"}))
@@ -239,12 +247,12 @@ def test_a_video_that_is_cut_short_or_missing_is_told(written, tmp_path):
     dataset = lerobot.Dataset(written)
     file = next(iter(dataset.recordings[1].videos.values()))[0]
     with pytest.raises(RobotRLError, match="the video ends after 13 of 14 pictures"):
-        lerobot._film(file, 0.0, 20.0, 14, "it")
+        film(file, 0.0, 20.0, 14, "it")
     with pytest.raises(RobotRLError, match="picture 1 is .* s off"):
-        lerobot._film(file, 0.0, 60.0, 3, "it")
+        film(file, 0.0, 60.0, 3, "it")
     (tmp_path / "torn.mp4").write_bytes(file.read_bytes()[:500])
     with pytest.raises(RobotRLError, match="cannot be decoded"):
-        lerobot._film(tmp_path / "torn.mp4", 0.0, 20.0, 3, "it")
+        film(tmp_path / "torn.mp4", 0.0, 20.0, 3, "it")
     with pytest.raises(RobotRLError, match="no camera 'wrist'; it has: front"):
         dataset.spec(["wrist"])
     file.unlink()
@@ -256,8 +264,8 @@ def test_a_video_that_is_cut_short_or_missing_is_told(written, tmp_path):
 
 def test_pictures_of_an_episode_within_a_longer_video(written):
     file = next(iter(lerobot.Dataset(written).recordings[1].videos.values()))[0]
-    whole = lerobot._film(file, 0.0, 20.0, 13, "it")
-    assert np.array_equal(lerobot._film(file, 0.35, 20.0, 4, "it"), whole[7:11])
+    whole = film(file, 0.0, 20.0, 13, "it")
+    assert np.array_equal(film(file, 0.35, 20.0, 4, "it"), whole[7:11])
 
 
 def test_pictures_that_lie_among_the_numbers(tmp_path):
@@ -288,5 +296,7 @@ def test_a_real_dataset_of_another_laboratory_is_read():
     commanded = np.array(table["action"].to_pylist())
     assert np.allclose(control.to_physical(read[7].action, spec.action), commanded[:-1], atol=1e-6)
     filmed = dataset.recordings[2]
-    pictures = lerobot._film(*filmed.videos["observation.images.cam_high"], dataset.rate, 20, "it")
+    pictures = film(
+        *filmed.videos["observation.images.cam_high"], dataset.rate, 20, "it", CameraSpec("cam_high", 480, 640)
+    )
     assert pictures.shape == (20, 480, 640, 3) and pictures.std() > 20

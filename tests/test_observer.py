@@ -47,8 +47,8 @@ def test_it_waits_for_readings_from_after_the_call():
 def test_names_that_a_sensor_lacks_are_told():
     bench = Bench()
     bench.sleep_until(bench.time + 0.01)
-    bench.tracker.add(bench.time + 1.0, {"mug_x": 0.0})
-    bench.readings.add(bench.time + 1.0, replace(bench.state(), stamp=bench.time + 1.0))
+    bench.tracker.add(bench.time + 1e-3, {"mug_x": 0.0})
+    bench.readings.add(bench.time + 1e-3, replace(bench.state(), stamp=bench.time + 1e-3))
     with pytest.raises(RobotRLError, match="'tracker' lacks cube_x; it has mug_x"):
         observer(bench).observe()
 

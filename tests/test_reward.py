@@ -17,6 +17,7 @@ from policies import reward as reward_file
 from policies.encoders import ConvConfig
 from policies.reward import ClassifierConfig
 from policies.vision import VisionConfig
+from robot_rl import sealed
 from robot_rl.collect import collect
 from robot_rl.episodes import EpisodeStore
 from robot_rl.judged import Judged
@@ -139,8 +140,8 @@ def test_what_is_no_reward_is_named(toy_policy, tmp_path, trained):
         reward_file.load(tmp_path / "none.pt")
     data = torch.load(trained[0] / "reward.pt", weights_only=True)
     del data["weights"]["outlet.1.bias"]
-    torch.save(data, tmp_path / "torn.pt")
-    with pytest.raises(RobotRLError, match="do not fit"):
+    sealed.write(data, tmp_path / "torn.pt")
+    with pytest.raises(RobotRLError, match=r"torn\.pt: weights\.outlet\.1\.bias is missing"):
         reward_file.load(tmp_path / "torn.pt")
 
 
@@ -157,7 +158,7 @@ def test_a_judged_world_ends_where_its_judge_says_and_only_there():
 
 
 def test_too_few_successes_and_wrong_settings_are_named(store, tmp_path):
-    with pytest.raises(RobotRLError, match="false_alarms"):
+    with pytest.raises(RobotRLError, match="held_out is 0.7"):
         train(tmp_path / "a", (store,), None, ClassifierConfig(EYES), RewardConfig(held_out=0.7), reward_file.save)
     few = collect(tmp_path / "few", see_toy().spec, see_toy, partial(ToyOperator, 1.0), episodes=3)
     with pytest.raises(RobotRLError, match="too few"):

@@ -49,28 +49,30 @@ def test_real_robots_are_slow_and_see(name, arm, joint):
 
 def test_every_key_is_read(tmp_path):
     """A key that `load` forgot would be refused as unknown, one that it dropped would be lost here."""
-    turned, quarter = [0.0, 0.0, 0.6, 0.8], [0.0, 0.0, 0.0, 1.0]
+    turned, down = [0.0, 0.0, 0.6, 0.8], [0.6, 0.8, 0.0, 0.0]
     new = {
         "world": "fr3:press", "rate": 10, "servo_rate": 200, "max_steps": 7, "move": 0.005, "turn": 0.01,
-        "home": [0.5, 0.1, 0.3, *quarter], "joint_states": "js", "pose": "p", "wrench": "w", "base_frame": "b",
+        "home": [0.5, 0.1, 0.3, *down], "joint_states": "js", "pose": "p", "wrench": "w", "base_frame": "b",
         "arm_latency": 0.01, "command_latency": 0.02, "base": {"position": [1, 2, 0], "turn": turned},
+        "state.0.low": [-4] * 3, "state.0.high": [4] * 3, "plausible": {"limits.beyond": 0.6}, "limits.beyond": 0.6,
         "controller": {"profile": "joint_trajectory", "topic": "t"},
-        "gripper": {"joint": "j", "closed": 1, "open": 0, "topic": "g", "profile": "gripper_command", "effort": 5},
+        "gripper": {"joint": "j", "closed": 1, "open": 0, "topic": "g", "profile": "gripper_command", "effort": 5,
+                    "start": "open"},
         "kinematics": {
             "model": "m", "joints": list("abcdefg"), "tool": "t", "base": "b", "offset": [0, 0, 0.1], "gated": True
         },
         "sensors": {"objects": {"topic": "o", "latency": 0.03}},
         "cameras": {"eye": {**CAMERA, "device": "sim:e", "rate": 15, "latency": 0.04, "shadows": False, "depth": True}},
-        "limits.lead": 0.05,
+        "limits.lead": 0.05, "controller.node": "n", "gripper.joint_states": "gj",
     }  # fmt: skip
     robot = changed(tmp_path, new, of="fr3")
     assert (robot.world, robot.rate, robot.servo_rate, robot.max_steps) == ("fr3:press", 10, 200, 7)
-    assert (robot.move, robot.turn, robot.home) == (0.005, 0.01, (0.5, 0.1, 0.3, *quarter))
+    assert (robot.move, robot.turn, robot.home) == (0.005, 0.01, (0.5, 0.1, 0.3, *down))
     assert (robot.joint_states, robot.pose, robot.wrench, robot.base_frame) == ("js", "p", "w", "b")
     assert (robot.arm_latency, robot.command_latency, robot.limits.lead) == (0.01, 0.02, 0.05)
     assert (robot.base.position, robot.base.turn) == ((1, 2, 0), tuple(turned))
-    assert vars(robot.controller) == new["controller"]
-    assert vars(robot.gripper) == new["gripper"]
+    assert vars(robot.controller) == {**new["controller"], "node": "n"}
+    assert vars(robot.gripper) == {**new["gripper"], "joint_states": "gj"} and robot.plausible == new["plausible"]
     assert vars(robot.kinematics) == {**new["kinematics"], "joints": tuple("abcdefg"), "offset": (0, 0, 0.1)}
     assert vars(robot.sensors["objects"]) == new["sensors"]["objects"]
     assert vars(robot.cameras["eye"]) == {**new["cameras"]["eye"], "observed": True}

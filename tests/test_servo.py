@@ -17,7 +17,7 @@ LIMITS = ROBOT.limits
 
 def armed(source="policy"):
     bench = Bench()
-    bench.servo.arm(source, bench.state(), bench.time)
+    bench.servo.arm(source, bench.state(), bench.time, bench.time)
     bench.sleep_until(bench.time + 0.1)
     return bench
 
@@ -44,7 +44,8 @@ def test_whoever_says_what_the_setpoints_stay_finite_in_the_box_and_slow():
             source = rng.choice(["policy", "teleop", "stranger", HOMING], p=[0.8, 0.1, 0.05, 0.05])
             bench.command(Target(stamp, here + offset, turn, rng.uniform(-1, 2), str(source)))
         if bench.stopped and bench.servo.gate.rests:
-            bench.servo.arm(rng.choice(["policy", "teleop", HOMING]), bench.state(), bench.time)
+            bench.reset()
+            bench.servo.arm(rng.choice(["policy", "teleop", HOMING]), bench.state(), bench.time, bench.time)
             bench.rulings.append(None)  # the setpoint begins anew at the measured pose
         bench.sleep_until(bench.time + T)
     runs = np.split(np.array(bench.rulings, object), [i for i, r in enumerate(bench.rulings) if r is None])
@@ -99,7 +100,7 @@ def test_a_silent_source_is_stopped_and_nothing_moves_after():
     bench = armed()
     bench.command(wish(bench, (0.005, 0, 0)))
     bench.sleep_until(bench.time + 1.0)
-    assert "observation" in bench.stopped
+    assert "'policy' is silent" in bench.stopped
     stopped_at = next(i for i, r in enumerate(bench.rulings) if r.verdict == "stopped")
     assert bench.rulings[stopped_at].raw.stamp > bench.time - 1.01
     count = len(bench.rulings)
@@ -113,13 +114,16 @@ def test_on_a_missed_word_the_setpoint_brakes_at_once_never_turns_back_and_goes_
     bench.position = MIDDLE - [0.15, 0, 0]
     bench.measure()
     bench.sleep_until(bench.time + T)
-    bench.servo.arm(source, bench.state(), bench.time)
+    bench.servo.arm(source, bench.state(), bench.time, bench.time)
     for k in range(1, 15):  # at 0.2 m/s, or on the way home
         bench.command(wish(bench, (0.2 * PERIOD * k - 0.15, 0, 0)))
         bench.sleep_until(bench.time + PERIOD)
     speed = np.linalg.norm(sent(bench)[-1] - sent(bench)[-2]) / T
     assert speed > 0.1
-    way = [bench.servo.tick(bench.state(), bench.time + k * T, quiet=True).sent.position[0] for k in range(1, 15)]
+    way = [
+        bench.servo.tick(bench.state(), bench.time + k * T, bench.time + k * T, quiet=True).sent.position[0]
+        for k in range(1, 15)
+    ]
     moving = round(speed / LIMITS.acceleration / T) + 1
     steps = np.diff([sent(bench)[-1][0], *way])
     assert (steps >= -1e-9).all() and np.abs(steps[moving:]).max() < 1e-9, "braked at once, and stays"
@@ -175,7 +179,9 @@ def test_a_policy_that_speaks_after_a_person_in_the_same_period_does_not_drown_t
 def test_what_was_planned_before_the_hand_over_is_never_played():
     bench = armed("teleop")
     bench.sleep_until(bench.time + 0.5)
-    bench.servo.arm("policy", bench.state(), bench.time)
+    assert bench.servo.release("teleop")
+    bench.sleep_until(bench.time + 0.5)
+    bench.servo.arm("policy", bench.state(), bench.time, bench.time)
     assert not bench.servo.offer(wish(bench, age=0.01), bench.time)
     assert not bench.servo.offer(wish(bench, age=np.nan), bench.time)
     bench.sleep_until(bench.time + T)
@@ -203,11 +209,11 @@ def test_home_is_reached_at_half_speed_and_only_a_person_interrupts():
     bench.position = MIDDLE + [0.15, 0.1, -0.1]
     bench.measure()
     bench.sleep_until(bench.time + T)
-    bench.servo.arm(HOMING, bench.state(), bench.time)
+    bench.servo.arm(HOMING, bench.state(), bench.time, bench.time)
     bench.sleep_until(bench.time + 0.5)
-    assert not bench.servo.offer(wish(bench), bench.time) and not bench.servo.is_home(bench.time)
+    assert not bench.servo.offer(wish(bench), bench.time) and not bench.servo.is_home(bench.state(), bench.time)
     bench.sleep_until(bench.time + 3.0)
-    assert bench.servo.is_home(bench.time) and not bench.stopped
+    assert bench.servo.is_home(bench.state(), bench.time) and not bench.stopped
     assert bench.position == pytest.approx(MIDDLE, abs=1e-3)
     speeds = np.linalg.norm(np.diff(sent(bench), axis=0), axis=1) / T
     assert speeds.max() <= LIMITS.speed + 1e-6  # it has to catch up with its own way after the start
@@ -220,10 +226,10 @@ def test_home_is_reached_at_half_speed_and_only_a_person_interrupts():
 def test_who_may_not_command_is_told_so():
     bench = Bench()
     with pytest.raises(RobotRLError, match="'stranger' may not command.*teleop, policy"):
-        bench.servo.arm("stranger", bench.state(), bench.time)
+        bench.servo.arm("stranger", bench.state(), bench.time, bench.time)
     gate = Gate(LIMITS, ROBOT.arm_limits, T)
     with pytest.raises(RobotRLError, match="no home"):
-        Servo(gate, PERIOD, ("policy",)).arm(HOMING, bench.state(), bench.time)
+        Servo(gate, PERIOD, ("policy",)).arm(HOMING, bench.state(), bench.time, bench.time)
     for sources in ((), ("policy", "policy"), (HOMING, "policy")):
         with pytest.raises(RobotRLError, match="names of their own"):
             Servo(gate, PERIOD, sources)

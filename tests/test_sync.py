@@ -16,8 +16,18 @@ from robot_rl.types import ArmState, RobotRLError
 stamps = st.lists(st.integers(0, 1000).map(lambda i: i / 10), min_size=1, max_size=30, unique=True)
 
 
+class AfterAll:
+    """Implements `Clocks`: no stamp is of its future."""
+
+    def now(self):
+        return math.inf
+
+    def steady(self):
+        return 0.0
+
+
 def filled(times, length=64, latency=0.0):
-    stream = Stream("test", length, latency)
+    stream = Stream("test", length, latency, AfterAll())
     for stamp in times:
         stream.add(stamp, stamp)
     return stream

@@ -181,7 +181,7 @@ def test_a_device_unplugged_in_mid_episode_holds_and_the_policy_does_not_go_on(i
     device = Pressed(lambda: bench.time, [(bench.time + 1.2, np.inf)] if in_hand else [], lost=bench.time + 2.0)
     env = bench.env(human=Person(device, SPEC))
     episode = rollout(env, Random(0, 0.2), explore=False)
-    assert "unplugged" in env.aborted and episode.truncated and bench.stopped == "held"
+    assert "unplugged" in env.aborted and episode.truncated and "unplugged" in bench.stopped
     assert not episode.intervened[-1] and episode.intervened[-2] == in_hand and len(episode) == pytest.approx(21, abs=1)
     bench.sleep_until(bench.time + 0.3)  # it has braked
     before = bench.position.copy()

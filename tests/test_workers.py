@@ -161,7 +161,7 @@ def test_a_worker_that_dies_before_it_has_a_world_is_told(play):
 
 
 def test_senseless_numbers_of_workers_are_told(toy_policy):
-    with pytest.raises(RobotRLError, match="at least 1 worker"):
+    with pytest.raises(RobotRLError, match="workers is 0; it must be at least 1"):
         list(workers.episodes(ToyEnv, ToyOperator, SEEDS, 0))
     cores = len(os.sched_getaffinity(0))
     with pytest.warns(UserWarning, match=rf"{cores + 1} workers share {cores} cores"):

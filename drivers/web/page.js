@@ -25,7 +25,7 @@ const canvases = new Map();
 // ---- the socket
 
 function open() {
-  socket = new WebSocket(`ws://${location.host}/session${location.search}`);
+  socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/session${location.search}`);
   socket.binaryType = "blob";
   socket.onopen = () => { say({ say: "drive" }); };
   socket.onmessage = ({ data }) => { if (typeof data === "string") hear(JSON.parse(data)); else picture(data); };
@@ -33,7 +33,7 @@ function open() {
     seen = null;
     letGo();
     document.body.dataset.link = "closed";
-    role({ drives: false, vacant: false, reason: "No connection. The session may be over; else this page tries again." });
+    role({ drives: false, vacant: false, may: false, reason: "No connection. The session may be over; else this page tries again." });
     setTimeout(open, BACK);
   };
 }
@@ -52,19 +52,19 @@ function hear(told) {
   closed = told.closed;
   document.body.dataset.link = "open";
   document.body.dataset.grip = told.grip;
-  if (told.vacant && drove) say({ say: "drive" });
+  if (told.vacant && drove && told.may) say({ say: "drive" });
   drove ||= told.drives;
-  const other = told.vacant ? "Nobody drives." : "View only: another page drives.";
+  const other = !told.may ? "View only." : told.vacant ? "Nobody drives." : "View only: another page drives.";
   role({ ...told, reason: told.late ? "The network is slow: the arm holds." : told.drives ? "" : other });
   status(told.status);
   deadman();
 }
 
-function role({ drives, vacant, reason }) {
+function role({ drives, vacant, may, reason }) {
   document.body.dataset.role = drives ? "driver" : "viewer";
   put("reason", reason);
   show(at("banner"), reason !== "");
-  show(at("drive"), !drives && vacant);
+  show(at("drive"), !drives && vacant && may);
 }
 
 function status(now) {

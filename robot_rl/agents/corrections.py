@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from robot_rl.agents.engine import generator, learned, require, restore
+from robot_rl import ranges
+from robot_rl.agents.engine import generator, learned, restore
 from robot_rl.agents.frozen import Frozen, FrozenConfig
 from robot_rl.agents.student import Student
 from robot_rl.replay import Replay
@@ -52,7 +53,7 @@ class Corrections:
     """Implements `Agent`. Before its first update it acts as the base, bit for bit."""
 
     def __init__(self, policy: Policy, config: CorrectionsConfig) -> None:
-        require(config, batch=1, human_weight=0, success_weight=0)
+        ranges.require(config)
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.student = Student(policy, config.learning_rate, config.decay)
         self.optimizer = self.student.optimizer

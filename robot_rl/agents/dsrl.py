@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robot_rl import ranges
 from robot_rl.agents.engine import (
     CriticEnsemble,
     SquashedGaussian,
@@ -39,7 +40,6 @@ from robot_rl.agents.engine import (
     follow,
     generator,
     learned,
-    require,
     restore,
 )
 from robot_rl.agents.frozen import Frozen, FrozenConfig, committed, in_rows, looked
@@ -88,7 +88,7 @@ class Dsrl:
     """Implements `Agent`. As `na` it acts as the base, bit for bit, until its actor moves."""
 
     def __init__(self, policy: Policy, config: DsrlConfig) -> None:
-        require(config, heads=2, batch=1)
+        ranges.require(config)
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.base = Frozen(policy, FrozenConfig(config.execute))
         seen, A = policy.n_obs * policy.n_seen, len(policy.spec.action)

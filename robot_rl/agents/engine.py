@@ -7,7 +7,7 @@ of the values (RLPD, 2302.02948); HL-Gauss learns a value as a histogram (Farebr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -177,33 +177,6 @@ def scales(config: Any, channels: Sequence[Channel]) -> Tensor:
     return torch.tensor([config.gripper_scale if "gripper" in c.name else config.scale for c in channels])
 
 
-def require(config: Any, **least: float) -> None:
-    """Raise unless a config's numbers are finite, each named field is at least so much, and the rest makes sense."""
-    for name, value in vars(config).items():
-        if not isinstance(value, (int, float)):
-            continue
-        sensible, words = SENSIBLE.get(name.removeprefix("base_"), (lambda v: True, ""))
-        if not math.isfinite(value) or not sensible(value):
-            raise RobotRLError(f"{name} is {value}; {type(config).__name__} needs {words or 'a finite number'}")
-        if value < least.get(name, -math.inf):
-            raise RobotRLError(f"{name} is {value}; {type(config).__name__} needs at least {least[name]:g}")
-
-
-RATE = (lambda v: v > 0, "a learning rate above 0")
-SENSIBLE: dict[str, tuple[Callable[[float], bool], str]] = {  # what a number of this name must be in every agent
-    "demo_share": (lambda v: 0 <= v <= 1, "a share in [0, 1]"),
-    "gamma": (lambda v: 0 <= v <= 1, "a discount in [0, 1]"),
-    "tau": (lambda v: 0 < v <= 1, "a share in (0, 1]"),
-    "decay": (lambda v: 0 <= v < 1, "a decay in [0, 1)"),
-    "width": (lambda v: v >= 1, "at least 1 unit"),
-    "critic_only": (lambda v: v >= 0, "0 steps or more"),
-    "bound": (lambda v: v > 0, "a bound above 0"),
-    "temperature": (lambda v: v > 0, "a temperature above 0"),
-    "target_entropy": (lambda v: v < math.log(2), "less than log 2, the entropy of uniform actions"),
-    "learning_rate": RATE, "actor_learning_rate": RATE, "critic_learning_rate": RATE,
-}  # fmt: skip
-
-
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     """One step down `loss`, with gradients of at most norm 1, for the optimiser's own weights and no others."""
     weights = optimizer.param_groups[0]["params"]
@@ -226,7 +199,9 @@ def adamw(module: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
 
 def generator() -> torch.Generator:
     """A random generator that follows `torch.manual_seed`, and afterwards nothing else."""
-    return torch.Generator().manual_seed(int(torch.randint(2**31, ())))
+    return torch.Generator().manual_seed(
+        int(torch.randint(2**31, (), device="cpu"))
+    )  # also while a net is only measured
 
 
 def learned(agent: Any, names: Sequence[str]) -> dict[str, Any]:

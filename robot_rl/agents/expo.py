@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robot_rl import ranges
 from robot_rl.agents.engine import (
     CriticEnsemble,
     SquashedGaussian,
@@ -33,14 +34,13 @@ from robot_rl.agents.engine import (
     follow,
     generator,
     learned,
-    require,
     restore,
     scales,
 )
 from robot_rl.agents.frozen import Frozen, FrozenConfig, committed, in_rows, looked, looked_along
 from robot_rl.agents.student import Student
 from robot_rl.replay import Batch, Replay
-from robot_rl.types import Decision, Episode, Metrics, Obs, Policy, RobotRLError
+from robot_rl.types import Decision, Episode, Metrics, Obs, Policy
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,7 @@ class Expo:
     """Implements `Agent`. Until its critic-only phase is over it acts as the base, bit for bit."""
 
     def __init__(self, policy: Policy, config: ExpoConfig) -> None:
-        require(config, heads=2, candidates=1, batch=1, actor_every=1)
-        if min(config.scale, config.gripper_scale) <= 0:
-            raise RobotRLError(f"expo needs scales above 0: {config}")
+        ranges.require(config)
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.student = Student(policy, config.base_learning_rate, config.decay)
         self.base = Frozen(self.student.averaged, FrozenConfig(config.execute))

@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robot_rl import ranges
 from robot_rl.agents.engine import (
     CriticEnsemble,
     Eyes,
@@ -40,7 +41,6 @@ from robot_rl.agents.engine import (
     generator,
     layer_norm_mlp,
     learned,
-    require,
     restore,
     scales,
 )
@@ -118,10 +118,7 @@ class Residual:
 
     def __init__(self, policy: Policy, config: ResidualConfig) -> None:
         D, A = policy.n_seen, len(policy.spec.action)
-        require(
-            config, scale=0, gripper_scale=0, exploration=0, warm_up_noise=0, penalty=0, ramp=0, bins=0, heads=2,
-            candidates=1, n_step=1, batch=1, actor_every=1,
-        )  # fmt: skip
+        ranges.require(config)
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.base = Frozen(policy, FrozenConfig(config.execute))
         self.corrects_steps = not config.whole_chunks  # `plan` and `correct` then do in two parts what `decide` does

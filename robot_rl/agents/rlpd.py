@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robot_rl import ranges
 from robot_rl.agents.engine import (
     CriticEnsemble,
     SquashedGaussian,
@@ -36,7 +37,6 @@ from robot_rl.agents.engine import (
     follow,
     generator,
     learned,
-    require,
     restore,
 )
 from robot_rl.agents.frozen import Frozen, FrozenConfig, in_rows, looked
@@ -88,7 +88,7 @@ class Rlpd:
     """Implements `Agent`. With a warm start it acts as the base, bit for bit, until its critic-only phase is over."""
 
     def __init__(self, policy: Policy, config: RlpdConfig) -> None:
-        require(config, heads=2, gripper_penalty=0, n_step=1, batch=1, actor_every=1)
+        ranges.require(config)
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.base = Frozen(policy, FrozenConfig(config.execute))
         D, grippers = policy.n_seen, ["gripper" in c.name for c in policy.spec.action]

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robot_rl.agents.engine import adamw, descend, generator, layer_norm_mlp, learned, require, restore
+from robot_rl import ranges
+from robot_rl.agents.engine import adamw, descend, generator, layer_norm_mlp, learned, restore
 from robot_rl.agents.frozen import Frozen, FrozenConfig, committed, in_rows, looked
 from robot_rl.replay import Replay
 from robot_rl.types import Decision, Episode, Metrics, Obs, Policy
@@ -53,7 +54,7 @@ class Taco:
     """Implements `Agent`. Before its first update it acts as the base, bit for bit."""
 
     def __init__(self, policy: Policy, config: TacoConfig) -> None:
-        require(config, candidates=1, coins=1, batch=2)
+        ranges.require(config)
         self.config, self.policy, self.n_obs = config, policy, policy.n_obs
         self.base = Frozen(policy, FrozenConfig(config.execute))
         inlet = policy.n_obs * policy.n_seen + config.execute * len(policy.spec.action)

@@ -10,72 +10,69 @@ dataset. A dataset of our own (see `lerobot_writer.py`) tells its Spec.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import av
-import cv2
 import numpy as np
 
 from robot_rl import control
+from robot_rl.formats import guard, metadata, outcome, pictures, rotations, tables
+from robot_rl.formats.account import Account
+from robot_rl.formats.lerobot_meta import ACTIONS, PICTURES, STATES, Feature, Meta, Recording
+from robot_rl.formats.lerobot_video import film
+from robot_rl.formats.metadata import Metadata
+from robot_rl.formats.seen import Ranges
 from robot_rl.types import CameraSpec, Channel, Episode, Obs, RobotRLError, Spec
 
 OURS = "meta/robot_rl.json"  # in datasets of our own: the Spec, and of every episode what LeRobot has no place for
-PICTURES = "observation.images."
-READABLE = ("v2.0", "v2.1", "v3.0")
-
-
-@dataclass(frozen=True)
-class Recording:
-    """Where one episode of a dataset lies."""
-
-    number: int
-    length: int  # rows
-    tasks: tuple[str, ...]
-    data: Path
-    videos: dict[str, tuple[Path, float]]  # by feature: the file, and the moment in it when the episode begins [s]
+BOOKKEEPING = {"timestamp", "frame_index", "episode_index", "index", "task_index", "next.done", "intervention"}
+SUCCESS, REWARD, SCORE = "next.success", "next.reward", "next.score"
+RATE_OFF = 0.02  # part by which stamps and `fps` may differ unsaid
+CLOCKS = {1e3: "milliseconds", 1e6: "microseconds", 1e9: "nanoseconds"}
+LOOKED_AT = 5  # files of which the rate is found out
 
 
 class Dataset:
-    """The dataset in the folder `path`; raises where it is none, or its files are not all there."""
+    """The dataset in the folder `path`; raises where it is none, or its files are not all there.
 
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
-        self.info = _json(self.path / "meta" / "info.json")
-        if (version := self.info.get("codebase_version")) not in READABLE:
-            raise RobotRLError(f"{path} is a LeRobot dataset of the format {version}; {', '.join(READABLE)} are read")
-        self.features: dict[str, dict[str, Any]] = self.info["features"]
-        self.rate = float(self.info["fps"])
-        self.own = _json(self.path / OURS) if (self.path / OURS).exists() else None
-        self.recordings = self._recordings_v3() if version == "v3.0" else self._recordings_v2()
-        if not self.recordings:
-            raise RobotRLError(f"{path} holds no episodes; record or download it again")
-        self.cameras = {_camera_name(k): k for k, f in self.features.items() if f["dtype"] in ("video", "image")}
-        self.states = self._state_features()
+    With `ignore_rewards` nothing is read of success. What is decided and left out goes to `account`.
+    """
 
-    def spec(self, cameras: Sequence[str] = ()) -> Spec:
+    def __init__(self, path: Path, account: Account | None = None, ignore_rewards: bool = False) -> None:
+        self.path, self.account = Path(path), account if account is not None else Account()
+        meta = Meta(self.path, self.account)
+        self.features, self.rate, self.recordings = meta.features, meta.rate, meta.recordings
+        self._arm, self._ignore_rewards, self._meta = meta.arm, ignore_rewards, meta
+        self.own = metadata.read_json(meta.file(OURS)) if (self.path / OURS).exists() else None
+        self.cameras = {_camera_name(key): key for key, feature in self.features.items() if feature.is_picture}
+        self.action = self._action()
+        self.states = self._states()
+
+    def spec(self, cameras: Sequence[str] = (), image_size: int | None = None) -> Spec:
         """What the dataset's robot sees and commands; of its cameras those that are named."""
-        pictures = tuple(self._camera(name) for name in cameras)
+        pictures.chosen(list(self.cameras), cameras, str(self.path))
         if self.own is not None:
-            own = Spec.from_dict(self.own["spec"])
-            return replace(own, cameras=tuple(c for c in own.cameras if c.name in cameras))
+            own = Spec.from_dict(self.own.object("spec").values)
+            kept = tuple(pictures.sized(c, image_size) for c in own.cameras if c.name in cameras)
+            return replace(own, cameras=kept)
+        images = tuple(pictures.sized(self._camera(name), image_size) for name in cameras)
         tasks = {task for r in self.recordings for task in r.tasks}
-        state, action = self._ranges(self.states), self._ranges(["action"])
+        state, action = self._ranges()
         longest = max(r.length for r in self.recordings) - 1
         world = f"lerobot:{tasks.pop() if len(tasks) == 1 else f'{len(tasks)} tasks'}"
-        return Spec(world, self.info.get("robot_type") or "", state, action, pictures, self.rate, longest)
+        return Spec(world, self._arm, state, action, images, self.rate, longest)
 
     def filmed(self, cameras: Sequence[str]) -> list[Recording]:
         """The episodes of which there are pictures of all these cameras."""
-        keys = [self.cameras[c] for c in cameras if self.features[self.cameras[c]]["dtype"] == "video"]
-        return [r for r in self.recordings if all(r.videos[key][0].is_file() for key in keys)]
+        keys = [self.cameras[c] for c in cameras if self.features[self.cameras[c]].dtype == "video"]
+        return [r for r in self.recordings if all(k in r.videos and r.videos[k][0].exists() for k in keys)]
 
     def words(self, cameras: Sequence[str]) -> str:
-        """What is read of the dataset and what is left out, for the user."""
+        """What is read of the dataset's pictures and what is left out, for the user."""
         total = len(self.recordings)
         if not cameras:
             there = [f"{c} ({len(self.filmed([c]))} of {total} episodes)" for c in self.cameras]
@@ -89,227 +86,304 @@ class Dataset:
         """The episodes as recordings of `spec`, which is one that this dataset gave."""
         chosen = self.filmed([c.name for c in spec.cameras])
         if not chosen:
-            names = ", ".join(c.name for c in spec.cameras)
-            raise RobotRLError(f"{self.path} has no video of {names} for any episode; download videos/ or do without")
+            raise RobotRLError(self._no_video([c.name for c in spec.cameras]))
+        self._tell_left_out(spec)
+        wanted = self._columns(spec)
         for file, recordings in groupby(chosen, key=lambda r: r.data):
-            table = _table(file)
+            table = tables.table(file, wanted)
             for recording in recordings:
-                yield self._episode(self._rows(table, recording), recording, spec)
+                where = f"{recording.data}: episode {recording.number}"
+                with guard.reading(where):
+                    episode = self._episode(self._rows(table, recording), recording, spec, where)
+                yield episode
 
-    def _recordings_v2(self) -> list[Recording]:
-        lines = [json.loads(line) for line in _text(self.path / "meta" / "episodes.jsonl").splitlines() if line]
-        found = []
-        for line in lines:
-            place = {"episode_index": line["episode_index"]}
-            place["episode_chunk"] = line["episode_index"] // self.info["chunks_size"]
-            videos = {key: (self._place("video_path", place, key), 0.0) for key in self._films()}
-            data = self._place("data_path", place)
-            found.append(Recording(line["episode_index"], line["length"], tuple(line["tasks"]), data, videos))
-        return found
+    # ------------------------------------------------------------------------------------------------ what is read
 
-    def _recordings_v3(self) -> list[Recording]:
-        found = []
-        for file in sorted((self.path / "meta" / "episodes").glob("*/*.parquet")):
-            for row in _table(file).to_pylist():
-                data = self._place("data_path", _place(row, "data"))
-                videos = {
-                    key: (
-                        self._place("video_path", _place(row, f"videos/{key}"), key),
-                        row[f"videos/{key}/from_timestamp"],
+    def _action(self) -> Feature:
+        for key in ACTIONS:
+            if (found := self.features.get(key)) is not None:
+                if not found.is_vector and not (found.dtype.startswith("int") and len(found.shape) == 1):
+                    raise RobotRLError(
+                        f"{found.where}: 'shape' is {list(found.shape)}, 'dtype' {found.dtype}; actions must be vectors"
                     )
-                    for key in self._films()
-                }
-                found.append(Recording(row["episode_index"], row["length"], tuple(row["tasks"]), data, videos))
-        return found
+                return found
+        raise RobotRLError(
+            f"{self.path} has no feature 'action' or 'actions'; it has {', '.join(self.features)}: rename the one that "
+            "holds what was commanded, in meta/info.json and the parquet files"
+        )
 
-    def _place(self, pattern: str, place: dict[str, int], key: str = "") -> Path:
-        return self.path / self.info[pattern].format(**place, video_key=key)
-
-    def _films(self) -> list[str]:
-        return [key for key, feature in self.features.items() if feature["dtype"] == "video"]
-
-    def _state_features(self) -> list[str]:
-        """Every vector that is observed, `observation.state` first."""
-        if "action" not in self.features:
-            raise RobotRLError(f"{self.path} has no feature 'action'; it has {', '.join(self.features)}")
-        found = [k for k, f in self.features.items() if k.startswith("observation.") and "float" in f["dtype"]]
-        found = [key for key in found if len(self.features[key]["shape"]) == 1]
+    def _states(self) -> list[Feature]:
+        """Every vector that is observed, the robot's state first."""
+        found = [
+            f for f in self.features.values() if f.is_vector and (f.key.startswith("observation.") or f.key in STATES)
+        ]
+        stamps = {key.replace("/", ".") for key in self._own_stamps}
+        found = [f for f in found if f.key not in stamps]
         if not found:
-            raise RobotRLError(f"{self.path} observes no numbers: it has {', '.join(self.features)}")
-        return sorted(found, key=lambda key: (key != "observation.state", key))
+            raise RobotRLError(
+                f"{self.path} observes no numbers: it has {', '.join(self.features)}; 'observation.state' is needed"
+            )
+        return sorted(found, key=lambda f: (f.key not in STATES, f.key))
+
+    @property
+    def _own_stamps(self) -> set[str]:
+        if self.own is None:
+            return set()
+        return {
+            str(key) for told in self.own.items("episodes") if isinstance(told, dict) for key in told.get("stamps", [])
+        }
+
+    def _columns(self, spec: Spec) -> list[str]:
+        """Of the files, those that an episode needs: others may be large."""
+        keys = {"episode_index", self.action.key, *(f.key for f in self.states)}
+        keys |= {self.cameras[c.name] for c in spec.cameras if self.features[self.cameras[c.name]].dtype == "image"}
+        optional = {"timestamp", "intervention", SUCCESS, REWARD, SCORE} | {
+            k.replace("/", ".") for k in self._own_stamps
+        }
+        there = set(self._column_names(self.recordings[0].data))
+        return sorted(keys | (optional & there))
+
+    def _column_names(self, file: Path) -> list[str]:
+        return list(tables.names(file))
+
+    def _tell_left_out(self, spec: Spec) -> None:
+        told = {self.action.key, *(f.key for f in self.states), SUCCESS, REWARD, SCORE, *BOOKKEEPING}
+        told |= {self.cameras[c.name] for c in spec.cameras} | {k.replace("/", ".") for k in self._own_stamps}
+        for key, feature in self.features.items():
+            if key in told:
+                continue
+            if feature.is_picture:
+                name = _camera_name(key)
+                there = f"{len(self.filmed([name]))} of {len(self.recordings)} episodes have its pictures"
+                self.account.leave_out(f"camera {name}", f"ask for it with --cameras; {there}")
+            else:
+                self.account.leave_out(key, "no vector that the robot observes")
+        if not self.own and self._ignore_rewards:
+            for key in (SUCCESS, REWARD, SCORE):
+                if key in self.features:
+                    self.account.leave_out(key, "--ignore-rewards")
+
+    def _no_video(self, cameras: Sequence[str]) -> str:
+        missing = [
+            r.videos[self.cameras[c]][0] for c in cameras for r in self.recordings if self.cameras[c] in r.videos
+        ]
+        said = f", such as {missing[0].relative_to(self.path)}" if missing else "; meta/ names none"
+        renamed = [n for n in ("video", "Videos") if (self.path / n).is_dir()]
+        remedy = f"rename the folder {renamed[0]}/ to videos/" if renamed else "download videos/"
+        return (
+            f"{self.path} has no video of {', '.join(cameras)} for any episode{said}: {remedy}, or leave --cameras out"
+        )
+
+    # ------------------------------------------------------------------------------------------------- the Spec
 
     def _camera(self, name: str) -> CameraSpec:
-        if name not in self.cameras:
-            raise RobotRLError(f"{self.path} has no camera '{name}'; it has: {', '.join(self.cameras) or 'none'}")
         feature = self.features[self.cameras[name]]
-        first = (feature.get("names") or ["height"])[0]
-        height, width = feature["shape"][1:] if first.startswith("channel") else feature["shape"][:2]
-        return CameraSpec(name, height, width)
+        height, width, channels = feature.image_size()
+        depth = feature.depth or (channels == 1 and feature.dtype == "image" and self._holds_16_bits(feature))
+        if depth and feature.dtype == "video":
+            raise RobotRLError(
+                f"{feature.where}: depth in a video is not read, as its unit is unknown; leave '{name}' out"
+            )
+        return CameraSpec(name, height, width, depth=depth)
 
-    def _ranges(self, keys: list[str]) -> tuple[Channel, ...]:
-        """Channels with the ranges seen in the whole dataset; one that never moved gets 1 to either side."""
-        low, high = np.full(1, np.inf), np.full(1, -np.inf)
+    def _holds_16_bits(self, feature: Feature) -> bool:
+        first = self.recordings[0]
+        rows = tables.table(first.data, [feature.key]).slice(0, 1)
+        return next(self._images(rows, feature.key, str(first.data))).dtype == np.uint16
+
+    def _ranges(self) -> tuple[tuple[Channel, ...], tuple[Channel, ...]]:
+        """Channels of state and action with the ranges seen in the whole dataset."""
+        state, action = Ranges(), Ranges()
         for file in sorted({r.data for r in self.recordings}):
-            values = np.concatenate([_numbers(_table(file, keys), key, str(file)) for key in keys], 1)
-            low, high = np.minimum(low, values.min(0)), np.maximum(high, values.max(0))
-        still = low == high
-        names = [name for key in keys for name in self._channel_names(key)]
-        bounds = zip(names, (low - still).tolist(), (high + still).tolist(), strict=True)
-        return tuple(Channel(name, "", a, b) for name, a, b in bounds)
+            rows = tables.table(file, [self.action.key, *(f.key for f in self.states)])
+            if rows.num_rows == 0:
+                raise RobotRLError(f"{file} has no rows, and meta/ lists episodes in it; the copy is incomplete")
+            state.add(*self._state(rows, str(file)), str(file))
+            names = _channel_names(self.action, "action")
+            action.add(names, tables.numbers(rows, self.action.key, str(file), self.action.shape[0]), str(file))
+        return state.channels(), action.channels()
 
-    def _channel_names(self, key: str) -> list[str]:
-        """LeRobot writes names as a list, as a list in a list, or as a dictionary of either."""
-        feature, prefix = self.features[key], key.removeprefix("observation.")
-        names: Any = feature.get("names")
-        size = feature["shape"][0]
-        if isinstance(names, dict):
-            lists = all(isinstance(v, list) for v in names.values())
-            names = list(names.values()) if lists else sorted(names, key=lambda name: names[name])
-        while names and isinstance(names[0], list):
-            names = [name for inner in names for name in inner]
-        if names is None or len(names) != size:
-            return [f"{prefix}_{i}" for i in range(size)]
-        return [str(n) if prefix in ("state", "action") else f"{prefix}_{n}" for n in names]
+    def _state(self, rows: Any, where: str) -> tuple[list[str], np.ndarray]:
+        """Names and values (N, S) of all that is observed, rotations in 6-D form; our own datasets have them so."""
+        names: list[str] = []
+        for feature in self.states:
+            prefix = feature.key.removeprefix("observation.")
+            names += _channel_names(feature, prefix)
+        values = np.concatenate([tables.numbers(rows, f.key, where, f.shape[0]) for f in self.states], 1)
+        return (names, values) if self.own is not None else rotations.continuous(names, values, where)
+
+    # ---------------------------------------------------------------------------------------------- an episode
 
     def _rows(self, table: Any, recording: Recording) -> Any:
         """The rows of one episode."""
-        at = np.flatnonzero(table["episode_index"].to_numpy() == recording.number)
         where = f"{recording.data}: episode {recording.number}"
+        numbers = tables.numbers(table, "episode_index", str(recording.data), 1)[:, 0]
+        at = np.flatnonzero(numbers == recording.number)
         if len(at) != recording.length:
             raise RobotRLError(f"{where} has {len(at)} rows, meta/ says {recording.length}; the copy is incomplete")
         if len(at) < 2 or at[-1] - at[0] != len(at) - 1:
             raise RobotRLError(f"{where} has {len(at)} rows; it needs 2 or more, one after the other. Remove it")
         return table.slice(at[0], len(at))
 
-    def _episode(self, rows: Any, recording: Recording, spec: Spec) -> Episode:
-        where = f"{recording.data}: episode {recording.number}"
-        state = np.concatenate([_numbers(rows, key, where) for key in self.states], 1).astype(np.float32)
-        stamps = _numbers(rows, "timestamp", where)[:, 0]
+    def _episode(self, rows: Any, recording: Recording, spec: Spec, where: str) -> Episode:
+        state = self._state(rows, where)[1].astype(np.float32)
+        values = tables.numbers(rows, self.action.key, where, len(spec.action))[:-1]
+        action = np.clip(control.to_unit(values, spec.action), -1, 1).astype(np.float32)
+        outcome_ = self._outcome(rows, where)
+        stamps = self._stamps(rows, where)
         obs: Obs = {"state": state, "stamp/state": stamps}
         for camera in spec.cameras:
             key = f"image/{camera.name}"
             obs |= {key: self._pictures(rows, recording, camera, where), f"stamp/{key}": stamps.copy()}
-        action = np.clip(control.to_unit(_numbers(rows, "action", where)[:-1], spec.action), -1, 1).astype(np.float32)
-        reward, score = _outcome(rows, where)
-        success = bool(reward[-1] > 0)
-        human = _numbers(rows, "intervention", where)[:-1, 0] > 0 if "intervention" in rows.column_names else None
+        human = tables.numbers(rows, "intervention", where)[:-1, 0] > 0 if "intervention" in rows.column_names else None
         intervened = np.zeros(len(action), bool) if human is None else human
-        meta = {"source": str(self.path), "episode": recording.number, "tasks": list(recording.tasks)}
-        episode = Episode(obs, action, reward, score, intervened, success, not success, meta=meta)
+        meta: dict[str, Any] = {"source": str(self.path), "episode": recording.number, "tasks": list(recording.tasks)}
+        meta["success_from"] = self._told_by
+        T = len(outcome_)
+        obs = {key: value[: T + 1] for key, value in obs.items()}
+        ends = (outcome_.terminated, not outcome_.terminated)
+        episode = Episode(obs, action[:T], outcome_.reward, outcome_.score, intervened[:T], *ends, meta=meta)
         return self._as_it_was(episode, rows, recording, where)
 
     def _as_it_was(self, episode: Episode, rows: Any, recording: Recording, where: str) -> Episode:
         """An episode of our own has its stamps, its ending and its meta back."""
         if self.own is None:
             return episode
-        told = self.own["episodes"][recording.number]
-        stamps = {key: _numbers(rows, key.replace("/", "."), where)[:, 0] for key in told["stamps"]}
+        kept = self.own.items("episodes")
+        if recording.number >= len(kept) or not isinstance(kept[recording.number], dict):
+            raise RobotRLError(f"{self.own.name('episodes')} says nothing of episode {recording.number}")
+        told = Metadata(f"{self.own.where}: episodes {recording.number}", kept[recording.number])
+        keys = [str(key) for key in told.items("stamps")]
+        stamps = {key: tables.numbers(rows, key.replace("/", "."), where)[:, 0] for key in keys}
         obs = {key: value for key, value in episode.obs.items() if not key.startswith("stamp/")} | stamps
-        return replace(episode, obs=obs, terminated=told["terminated"], truncated=told["truncated"], meta=told["meta"])
+        terminated, truncated = told.flag("terminated"), told.flag("truncated")
+        return replace(
+            episode, obs=obs, terminated=terminated, truncated=truncated, meta=told.object("meta", {}).values
+        )
+
+    def _stamps(self, rows: Any, where: str) -> np.ndarray:
+        """When every row was recorded [s]."""
+        if self._clock == 0:
+            return np.arange(rows.num_rows) / self.rate
+        return tables.numbers(rows, "timestamp", where, 1)[:, 0] / self._clock
+
+    @cached_property
+    def _clock(self) -> float:
+        """Units of the column `timestamp` in a second; 0: there is none. A rate that is not `fps` is said."""
+        gaps = []
+        for file in sorted({r.data for r in self.recordings})[:LOOKED_AT]:
+            if "timestamp" not in tables.names(file):
+                self.account.note(
+                    f"there is no column 'timestamp': rows are {1 / self.rate:.4g} s apart, as 'fps' says"
+                )
+                return 0.0
+            rows = tables.table(file, ["timestamp", "episode_index"])
+            same = np.diff(tables.numbers(rows, "episode_index", str(file), 1)[:, 0]) == 0
+            gaps.append(np.diff(tables.numbers(rows, "timestamp", str(file), 1)[:, 0])[same])
+        gap = float(np.median(np.concatenate(gaps))) if any(len(g) for g in gaps) else 1 / self.rate
+        unit = next((u for u in CLOCKS if abs(gap * self.rate / u - 1) < 0.5), 1.0)
+        if unit != 1.0:
+            self.account.note(f"the column 'timestamp' counts {CLOCKS[unit]}; it is kept in seconds")
+        mean = float(np.mean(np.concatenate(gaps))) if any(len(g) for g in gaps) else gap
+        if mean <= 0 or abs(mean * self.rate / unit - 1) > RATE_OFF:
+            said = f"{unit / mean:.3g} Hz" if mean > 0 else "no time at all"
+            self.account.note(f"its stamps say {said}, and meta/info.json says fps {self.rate:g}: the latter is taken")
+        return unit
 
     def _pictures(self, rows: Any, recording: Recording, camera: CameraSpec, where: str) -> np.ndarray:
-        key = self.cameras[camera.name]
-        if self.features[key]["dtype"] == "image":
-            encoded = [row["bytes"] for row in rows[key].to_pylist()]
-            return np.stack([cv2.imdecode(np.frombuffer(b, np.uint8), cv2.IMREAD_COLOR)[..., ::-1] for b in encoded])
+        feature = self.features[key := self.cameras[camera.name]]
+        if feature.dtype == "image":
+            return pictures.gathered(self._images(rows, key, where), rows.num_rows, camera, where)
         file, begin = recording.videos[key]
-        pictures = _film(file, begin, self.rate, recording.length, f"{file}: episode {recording.number}")
-        if pictures.shape[1:] != (camera.height, camera.width, 3):
-            said = f"({camera.height}, {camera.width}, 3)"
-            raise RobotRLError(f"{where}: the pictures of '{camera.name}' are {pictures.shape[1:]}, meta/ says {said}")
-        return pictures
+        size = feature.image_size()[:2]
+        return film(file, begin, self.rate, recording.length, f"{file}: episode {recording.number}", camera, size)
+
+    def _images(self, rows: Any, key: str, where: str) -> Iterator[np.ndarray]:
+        """The pictures in column `key`: in it, or in the files that it names."""
+        if key not in rows.column_names:
+            raise RobotRLError(f"{where} lacks the column '{key}'; it has {', '.join(rows.column_names)}")
+        for i in range(rows.num_rows):
+            value, at = rows[key][i].as_py(), f"{where}: '{key}' in row {i}"
+            if isinstance(value, dict):
+                data, path = value.get("bytes"), value.get("path")
+            else:
+                data, path = (value, None) if isinstance(value, bytes) else (None, value)
+            if not data and isinstance(path, str) and path:
+                guard.require_file(file := self._meta.file(path))
+                data = file.read_bytes()
+            if not isinstance(data, bytes) or not data:
+                raise RobotRLError(f"{at} holds no picture: neither its bytes nor the path of a file in {self.path}")
+            yield pictures.decoded(data, at)
+
+    # ------------------------------------------------------------------------------------------------- success
+
+    @cached_property
+    def _told_by(self) -> str:
+        """The column that says what succeeded; "" where none does."""
+        if self._ignore_rewards:
+            return ""
+        return next((key for key in (SUCCESS, REWARD) if key in tables.names(self.recordings[0].data)), "")
+
+    @cached_property
+    def _judge(self) -> outcome.Judge:
+        if not self._told_by:
+            return outcome.Judge("")
+        return outcome.Judge.of(self._told_by, self._told(), str(self.path), self.account)
+
+    def _told(self) -> Iterator[np.ndarray]:
+        for file, recordings in groupby(self.recordings, key=lambda r: r.data):
+            table = tables.table(file, [self._told_by, "episode_index"])
+            for recording in recordings:
+                yield tables.numbers(self._rows(table, recording), self._told_by, str(file), 1)[:, 0]
+
+    def _outcome(self, rows: Any, where: str) -> outcome.Outcome:
+        """Of N rows N - 1 actions: what is told of the last row counts for the action before."""
+        if self.own is not None:
+            return _own_outcome(rows, where)
+        if not self._told_by:
+            if not self._ignore_rewards:
+                self.account.note(
+                    f"nothing in it says what succeeded (no {SUCCESS}, no {REWARD}): no episode is a success"
+                )
+            return outcome.none(rows.num_rows - 1)
+        told = _folded(tables.numbers(rows, self._told_by, where, 1)[:, 0])
+        graded = self._graded(rows, where)
+        return self._judge.outcome(told, self.account, None if graded is None else _folded(graded))
+
+    def _graded(self, rows: Any, where: str) -> np.ndarray | None:
+        """Progress (N,) in [0, 1], where a column beside that of success tells it."""
+        for key in (SCORE, REWARD):
+            if key in rows.column_names and key != self._told_by:
+                values = tables.numbers(rows, key, where, 1)[:, 0]
+                if values.min() >= 0 and values.max() <= 1:
+                    return values
+                self.account.leave_out(key, f"a reward outside [0, 1]; {self._told_by} tells success")
+        return None
 
 
 def is_dataset(path: Path) -> bool:
     """Whether the folder `path` looks like one."""
-    return (Path(path) / "meta" / "info.json").is_file()
+    return (Path(path) / "meta" / "info.json").exists()
 
 
 def _camera_name(key: str) -> str:
-    return key.removeprefix(PICTURES).removeprefix("observation.").replace(".", "_")
+    return key.removeprefix(PICTURES).removeprefix("observation.").replace(".", "_").replace("/", "_")
 
 
-def _place(row: dict[str, Any], kind: str) -> dict[str, int]:
-    return {key: row[f"{kind}/{key}"] for key in ("chunk_index", "file_index")}
+def _channel_names(feature: Feature, prefix: str) -> list[str]:
+    """A name for each of its numbers; those of the state and of the action bear no prefix."""
+    if feature.names is None:
+        return [f"{prefix}_{i}" for i in range(feature.shape[0])]
+    plain = feature.key in (*ACTIONS, *STATES)
+    return [name if plain else f"{prefix}_{name}" for name in feature.names]
 
 
-def _outcome(rows: Any, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Reward and score (N - 1,) float32; where nothing is told of success, there is none."""
-    told = {
-        key: _numbers(rows, f"next.{key}", where)[:, 0]
-        for key in ("success", "reward", "score")
-        if f"next.{key}" in rows.column_names
-    }
-    graded = told.get("score", told.get("reward"))
-    success = told.get("success")
-    if success is None:
-        success = graded if graded is not None and np.isin(graded, (0, 1)).all() else np.zeros(rows.num_rows)
-    if graded is None or graded.min() < 0 or graded.max() > 1:
-        graded = success
-    reward, score = ((v[:-1]).astype(np.float32) for v in (success, graded))
-    reward[-1], score[-1] = max(success[-2:]), max(graded[-2:])
-    return reward, score
+def _folded(values: np.ndarray) -> np.ndarray:
+    """(N,) to (N - 1,): the last two rows become one, the greater."""
+    return np.append(values[:-2], max(values[-2:]))
 
 
-def _film(file: Path, begin: float, rate: float, length: int, where: str) -> np.ndarray:
-    """`length` pictures (N, H, W, 3) uint8 RGB of a video from the moment `begin` [s] on; every one must be there."""
-    pictures: list[np.ndarray] = []
-    try:
-        with av.open(str(file)) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            assert stream.time_base is not None
-            container.seek(int(begin / stream.time_base), stream=stream)  # to the key frame before it
-            for frame in container.decode(stream):
-                off = frame.time - begin - len(pictures) / rate
-                if off < -0.5 / rate and not pictures:
-                    continue
-                if abs(off) > 0.5 / rate:
-                    raise RobotRLError(f"{where}: picture {len(pictures)} is {off:+.3f} s off; convert the video again")
-                pictures.append(frame.to_ndarray(format="rgb24"))
-                if len(pictures) == length:
-                    return np.stack(pictures)
-    except (OSError, IndexError, av.error.FFmpegError) as error:
-        raise RobotRLError(f"{where}: the video cannot be decoded ({error}); copy or download it again") from error
-    raise RobotRLError(f"{where}: the video ends after {len(pictures)} of {length} pictures; download it again")
-
-
-def _table(file: Path, columns: list[str] | None = None) -> Any:
-    """A parquet file, as pyarrow's table."""
-    try:
-        import pyarrow
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise RobotRLError(f"LeRobot datasets need pyarrow: pip install 'robot-rl[lerobot]' ({error})") from error
-    try:
-        return parquet.ParquetFile(file).read(columns=columns)
-    except (OSError, pyarrow.ArrowException) as error:
-        raise RobotRLError(f"{file} is missing or no whole parquet file ({error}); copy it again") from error
-
-
-def _numbers(table: Any, key: str, where: str) -> np.ndarray:
-    """Column `key` as (N, D) float64, all of it finite."""
-    if key not in table.column_names:
-        raise RobotRLError(f"{where} lacks the column '{key}'; it has {', '.join(table.column_names)}")
-    column = table[key].combine_chunks()
-    nested = hasattr(column.type, "value_type")
-    values = (column.flatten() if nested else column).to_numpy(zero_copy_only=False).astype(np.float64)
-    values = values.reshape(table.num_rows, -1)
-    if not np.isfinite(values).all():
-        first = int(np.argmax(~np.isfinite(values).all(1)))
-        raise RobotRLError(f"{where}: '{key}' holds NaN or infinity, first in row {first}; remove that episode")
-    return values
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(_text(file))
-    except ValueError as error:
-        raise RobotRLError(f"{file} is no JSON ({error}); copy or download it again") from error
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text()
-    except OSError as error:
-        raise RobotRLError(f"{file} cannot be read ({error.strerror}); the copy is incomplete") from error
+def _own_outcome(rows: Any, where: str) -> outcome.Outcome:
+    """As it was written, which needs no judgement."""
+    told = [tables.numbers(rows, key, where, 1)[:-1, 0].astype(np.float32) for key in (REWARD, SCORE)]
+    return outcome.Outcome(told[0], told[1], bool(told[0][-1] > 0))

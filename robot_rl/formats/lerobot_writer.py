@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,9 @@ from typing import Any
 import numpy as np
 
 from robot_rl import control
-from robot_rl.formats.lerobot import OURS, PICTURES
+from robot_rl.atomic import discard
+from robot_rl.formats.lerobot import OURS
+from robot_rl.formats.lerobot_meta import PICTURES
 from robot_rl.types import Episode, RobotRLError, Spec
 from robot_rl.video import write_video
 
@@ -47,14 +48,14 @@ def write(path: Path, spec: Spec, episodes: Iterable[Episode]) -> int:
     if odd := [c.name for c in spec.cameras if c.height % 2 or c.width % 2]:
         raise RobotRLError(f"a video needs an even height and width: the pictures of {', '.join(odd)} have not")
     part = path.with_name(f".part-{path.name}")
-    shutil.rmtree(part, ignore_errors=True)
+    discard(part)
     try:
         count = _Writer(part, spec).write(episodes)
         os.rename(part, path)
     except OSError as error:
         raise RobotRLError(f"{path} could not be written ({error}); choose another place or free some space") from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        discard(part)
     return count
 
 

@@ -16,11 +16,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from robot_rl.formats import hdf5
+from robot_rl.formats import guard, hdf5
+from robot_rl.formats.account import Account
 from robot_rl.types import Episode, Obs, RobotRLError, Spec
 
 # Tasks of which the simulator's state does not tell the scene: observations read off it would be wrong.
 OUTSIDE_THE_STATE = {"Door": "where the door stands", "Wipe": "which marks are wiped away"}
+BEFORE_1_0 = ("joint_velocities", "right_dpos", "gripper_actuations")  # what a demonstration held instead of actions
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,22 @@ class RawDemo:
     actions: np.ndarray  # (N, A) float64 as commanded; robosuite's controller clips them to [-1, 1]
 
 
-def read(path: Path) -> Iterator[RawDemo]:
-    """The demonstrations of the file at `path`, one at a time; each is checked as it is read."""
+def masked(path: Path, filter_key: str | None, account: Account) -> set[str] | None:
+    """The demonstrations in the mask `filter_key` of the file at `path`; None: all."""
+    with hdf5.opened(path) as file:
+        return hdf5.masked(file, filter_key, account)
+
+
+def read(path: Path, chosen: set[str] | None = None) -> Iterator[RawDemo]:
+    """The demonstrations of the file at `path`, or those `chosen`, one at a time; each is checked as it is read."""
     path = Path(path)
     with hdf5.opened(path) as file:
-        for name, where, group in hdf5.demos(file):
+        for name, where, group in hdf5.demos(file, chosen):
+            if "actions" not in group and any(key in group for key in BEFORE_1_0):
+                raise RobotRLError(
+                    f"{where} was recorded by robosuite {_version(file)}: its files hold joint velocities and no "
+                    "actions; those of robosuite 1.0 and later are read. Record the task anew with `collect --device`"
+                )
             task, arms, controller = _description(file["data"])
             states, actions = (hdf5.array(group, key, where) for key in ("states", "actions"))
             hdf5.require_equal_lengths({"states": len(states), "actions": len(actions)}, where)
@@ -50,6 +63,11 @@ def read(path: Path) -> Iterator[RawDemo]:
                     f"{where}: states {states.shape} and actions {actions.shape} must be tables of 2 rows or more"
                 )
             yield RawDemo(where, str(path), name, task, arms, controller, states, actions)
+
+
+def _version(file: h5py.File) -> str:
+    told = hdf5.attribute(file["data"], "repository_version")
+    return f"{told} (before 1.0)" if isinstance(told, str) else "before 1.0"
 
 
 def episode(demo: RawDemo, spec: Spec, reset_to: Callable[[np.ndarray], Obs], success: Callable[[], bool]) -> Episode:
@@ -129,7 +147,8 @@ def _require_same_controller(demo: RawDemo, spec: Spec) -> None:
     here = [channel.high for channel in spec.action[:6]]
     kind = demo.controller.get("type")
     delta = demo.controller.get("control_delta", demo.controller.get("input_type") == "delta")
-    there = np.broadcast_to(demo.controller.get("output_max", np.nan), 6)
+    with guard.reading(f"{demo.where}: the controller's output_max"):
+        there = np.broadcast_to(np.asarray(demo.controller.get("output_max", np.nan), np.float64), 6)
     if kind != "OSC_POSE" or not delta or not np.allclose(here, there):
         raise RobotRLError(
             f"{demo.where} was recorded with the controller {kind}, delta {delta}, full action {there.tolist()}; here "
@@ -141,11 +160,16 @@ def _description(data: h5py.Group) -> tuple[str, tuple[str, ...], dict[str, Any]
     """Task, arms and controller: robosuite's own `env_info`, or robomimic's `env_args`."""
     if "env_info" in data.attrs:
         info = hdf5.json_attribute(data, "env_info")
+        task = info.text("env_name")
     else:
         arguments = hdf5.json_attribute(data, "env_args")
-        info = {**arguments.get("env_kwargs", {}), "env_name": arguments.get("env_name")}
-    robots = info.get("robots") or ()
-    controllers = info.get("controller_configs") or {}
-    controller = controllers[0] if isinstance(controllers, list) else controllers  # a list: one an arm
-    controller = controller.get("body_parts", {}).get("right", controller)  # 1.5 nests the arm's in the robot's
-    return str(info.get("env_name")), (robots,) if isinstance(robots, str) else tuple(robots), controller
+        info, task = arguments.object("env_kwargs", {}), arguments.text("env_name")
+    robots = info.values.get("robots") or ()
+    arms = (robots,) if isinstance(robots, str) else tuple(map(str, robots)) if isinstance(robots, list) else ()
+    controllers = info.values.get("controller_configs") or {}
+    controller = controllers[0] if isinstance(controllers, list) and controllers else controllers  # a list: one an arm
+    parts = controller.get("body_parts") if isinstance(controller, dict) else None
+    controller = parts.get("right", controller) if isinstance(parts, dict) else controller  # 1.5 nests the arm's
+    if not isinstance(controller, dict):
+        raise RobotRLError(f"{info.name('controller_configs')} is {controller!r:.60}; it must be an object")
+    return task, arms, controller

@@ -45,6 +45,7 @@ from drivers.camera_node import CameraNode  # noqa: E402
 from drivers.messages import numbers_msg, pose_msg  # noqa: E402
 from drivers.node_process import room_for_pictures, spin, start_ros  # noqa: E402
 from drivers.robot_file import load  # noqa: E402
+from drivers.ros_arm import call  # noqa: E402
 from drivers.ros_robot import RosRobot, spin_in_thread  # noqa: E402
 from robot_rl.types import Frame, RobotRLError, Target  # noqa: E402
 from tests.ros.rig import DOWN, JOINTS, MIDDLE, READY, robot_yaml  # noqa: E402
@@ -171,7 +172,7 @@ def _camera(given: argparse.Namespace) -> None:
     with nullcontext() if given.plain else room_for_pictures():
         node = rclpy.create_node(given.role)
     camera = LiveCamera(lambda: _Drawn(1e-3 * given.apart if given.role == CAMERAS[1] else 0.0))
-    CameraNode(node, given.role, robot.cameras[given.role], camera)
+    CameraNode(node, given.role, robot.cameras[given.role], camera, f"{given.role}_optical_frame")
 
     def closed() -> bool:
         camera.close()
@@ -236,7 +237,7 @@ def _policy(given: argparse.Namespace) -> tuple[list[tuple[int, float, float]], 
     start_ros()
     node = rclpy.create_node("policy")
     end_spinning = spin_in_thread(node)
-    robot, rows, stops = RosRobot(node, load(given.folder / "robot.yaml")), [], 0
+    robot, rows, stops = RosRobot(node, load(given.folder / "robot.yaml"), waits=False), [], 0
     _take_command(robot)
     observer, camera = robot.streams.observer(), CAMERAS[0]
     observer.await_readings(robot.clock)
@@ -258,8 +259,11 @@ def _policy(given: argparse.Namespace) -> tuple[list[tuple[int, float, float]], 
 
 def _take_command(robot: RosRobot) -> None:
     """Where the machine is too busy for it, again; not for ever."""
+    from std_srvs.srv import Trigger
+
     for _ in range(TRIES):
         try:
+            call(robot.node.create_client(Trigger, "reset"))  # as the person would, who sees that nothing is wrong
             return robot.prepare(None)
         except RobotRLError as error:
             print(f"again: {error}", file=sys.stderr)

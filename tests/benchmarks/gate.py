@@ -20,7 +20,7 @@ def main() -> None:
     for name, reach, roll in (("under all limits", 0.05, 0.1), ("at a wall and at the cone's side", 0.22, 0.55)):
         gate, now, spent = Gate(GateLimits((0.2, -0.2, 0.1), (0.7, 0.2, 0.6)), arm_limits("Panda"), PERIOD), 0.0, []
         position, turn = np.array([0.45, 0.0, 0.3]), DOWN
-        gate.arm(ArmState(0.0, position, turn, np.zeros(7), 1.0, np.zeros(6)), "policy")
+        gate.arm(ArmState(0.0, position, turn, np.zeros(7), 1.0, np.zeros(6)), "policy", 0.0)
         verdicts: dict[str, int] = {}
         for _ in range(CALLS):
             now += PERIOD
@@ -29,7 +29,7 @@ def main() -> None:
             target = Target(now, np.array([0.45, reach * swing, 0.3]), wanted, 1.0, "policy")
             state = ArmState(now, position, turn, np.zeros(7), 1.0, np.zeros(6))
             start = time.perf_counter()
-            ruling = gate.check(target, state, now)
+            ruling = gate.check(target, state, now, now)
             spent.append(1e6 * (time.perf_counter() - start))
             verdicts[ruling.verdict] = verdicts.get(ruling.verdict, 0) + 1
             assert ruling.sent is not None

@@ -41,12 +41,13 @@ def robot_yaml(path: Path, **changes: Any) -> Path:
 class Rig:
     """The arm's own topics at 100 Hz from a thread, and all setpoints that were ever sent to it."""
 
-    def __init__(self, node: Any, file: Path) -> None:
+    def __init__(self, node: Any, file: Path, sources: tuple[str, ...] = ("policy", "teleop")) -> None:
         from diagnostic_msgs.msg import DiagnosticStatus
         from geometry_msgs.msg import PoseStamped, WrenchStamped
         from rclpy.executors import SingleThreadedExecutor
         from rclpy.qos import qos_profile_sensor_data
         from sensor_msgs.msg import JointState
+        from std_msgs.msg import UInt64
 
         self.node, self.robot = node, load(file)
         self.position, self.turn, self.force = MIDDLE.copy(), DOWN.copy(), 0.0
@@ -57,7 +58,8 @@ class Rig:
         self._pose = node.create_publisher(PoseStamped, "current_pose", qos_profile_sensor_data)
         self._joints = node.create_publisher(JointState, "joint_states", qos_profile_sensor_data)
         self._wrench = node.create_publisher(WrenchStamped, "wrench", qos_profile_sensor_data)
-        self.wishes = {s: node.create_publisher(PoseStamped, f"{s}/target_pose", 1) for s in ("policy", "teleop")}
+        self.wishes = {s: node.create_publisher(PoseStamped, f"{s}/target_pose", 1) for s in sources}
+        self._heart = node.create_publisher(UInt64, "homing/heartbeat", 1)
         self.controller = node.create_subscription(PoseStamped, "target_pose", self._take, 100)
         node.create_subscription(DiagnosticStatus, "arm_status", self._take_status, 1)
         node.create_timer(0.01, self._publish)
@@ -88,6 +90,15 @@ class Rig:
         future = client.call_async(Trigger.Request())
         self.until(future.done, 5, f"an answer of {service}")
         return future.result()
+
+    def reset(self) -> None:
+        """As the person: nothing but this lets a stopped arm be armed again."""
+        self.until(lambda: self.call("reset").success, 5, "the arm is reset")
+        self.until(lambda: self.value("needs reset") == "False", 2, "a status that says so")
+
+    def beat(self, lease: int) -> None:
+        """The heart of homing's owner, once."""
+        self._heart.publish(self._heart.msg_type(data=lease))
 
     def arm(self, source: str = "policy") -> None:
         """As soon as the node sees this arm."""

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from drivers.kinematics import MinkKinematics
+from drivers.kinematics import MujocoKinematics
 from drivers.messages import image_msg
 from robot_rl.geometry import quat_product
 from robot_rl.types import Frame
@@ -45,7 +45,7 @@ def rig(node, file):
     from std_msgs.msg import Float64MultiArray
 
     made = Rig(node, file)
-    kinematics = MinkKinematics(MODEL, JOINTS, "right_hand", "link0", (0, 0, 0.097))
+    kinematics = MujocoKinematics(MODEL, JOINTS, "right_hand", "link0", (0, 0, 0.097))
     made.position, made.turn = kinematics.pose(np.array(READY))
     made.fingers = node.create_subscription(Float64MultiArray, "gripper_position_controller/commands", print, 1)
     made.sees, noise = {"wrist", "side"}, np.random.default_rng(0)

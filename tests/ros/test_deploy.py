@@ -34,8 +34,26 @@ def running(spawn, robot):
     return spawn(*CLI, "simulate", "--robot", robot), spawn("-m", "drivers.arm_node", "--robot", robot)
 
 
-def says(process, words):
-    return lambda: re.search(words, process.log.read_text())
+def says(process, words, times=1):
+    return lambda: len(re.findall(words, process.log.read_text())) >= times
+
+
+ARMED = r"policy/arm: \d+"
+
+
+def reset(node, wait_until):
+    """As the person; as soon as the arm rests."""
+    from std_srvs.srv import Trigger
+
+    client = node.create_client(Trigger, "reset")
+    wait_until(client.service_is_ready, 10)
+
+    def answered():
+        future = client.call_async(Trigger.Request())
+        wait_until(future.done, 5)
+        return future.result().success
+
+    wait_until(answered, 5)
 
 
 def test_episodes_are_played_on_the_ticks_and_stored_as_they_were_executed(
@@ -71,29 +89,31 @@ def test_fault_f08_a_killed_policy_node_is_held_and_another_goes_on(
     running, spawn, robot, lift_policy, node, wait_until
 ):
     first = spawn(*CLI, "deploy", "--robot", robot, "--agent", lift_policy, "--episodes", "0", "--seed", "0")
-    wait_until(says(running[1], "policy/arm: 1"), 60)
+    wait_until(says(running[1], ARMED), 60)
     time.sleep(UNDER_WAY)
     os.killpg(first.pid, signal.SIGKILL)
     since = time.monotonic()
     wait_until(says(running[1], "silent|observation .* s old"), 2)
     print(f"noticed after {time.monotonic() - since:.2f} s")
+    reset(node, wait_until)
     second = spawn(*CLI, "deploy", "--robot", robot, "--agent", lift_policy, "--episodes", "1", "--seed", "0")
-    wait_until(says(running[1], "policy/arm: 2"), 60)
+    wait_until(says(running[1], ARMED, 2), 60)
     time.sleep(UNDER_WAY)
     assert second.poll() is None and "aborted" not in second.log.read_text()
 
 
 def test_fault_f21_one_that_hung_sees_that_its_lease_is_over_and_leaves_its_successor_alone(
-    running, spawn, robot, lift_policy, wait_until
+    running, spawn, robot, lift_policy, node, wait_until
 ):
     words = ("--robot", robot, "--agent", lift_policy, "--episodes", "1", "--seed", "0")
     first = spawn(*CLI, "deploy", *words)
-    wait_until(says(running[1], "policy/arm: 1"), 60)
+    wait_until(says(running[1], ARMED), 60)
     time.sleep(UNDER_WAY)
     os.killpg(first.pid, signal.SIGSTOP)
     wait_until(says(running[1], "silent|observation .* s old"), 2)
+    reset(node, wait_until)
     second = spawn(*CLI, "deploy", *words)
-    wait_until(says(running[1], "policy/arm: 2"), 60)
+    wait_until(says(running[1], ARMED, 2), 60)
     time.sleep(0.5)
     os.killpg(first.pid, signal.SIGCONT)
     wait_until(says(first, "aborted after .* steps"), 5)
@@ -107,7 +127,7 @@ def test_fault_f10_a_robot_that_stands_still_ends_the_episode_and_stays_stopped(
     running, spawn, robot, lift_policy, wait_until
 ):
     deploy = spawn(*CLI, "deploy", "--robot", robot, "--agent", lift_policy, "--episodes", "1", "--seed", "0")
-    wait_until(says(running[1], "policy/arm: 1"), 60)
+    wait_until(says(running[1], ARMED), 60)
     time.sleep(UNDER_WAY)
     os.killpg(running[0].pid, signal.SIGSTOP)
     wait_until(says(deploy, "aborted after .* steps: (the stream|the gate|the arm)"), 10)
@@ -119,7 +139,7 @@ def test_fault_f28_ctrl_c_and_once_more_in_mid_episode_gives_the_arm_back_and_en
     running, spawn, robot, lift_policy, wait_until
 ):
     deploy = spawn(*CLI, "deploy", "--robot", robot, "--agent", lift_policy, "--episodes", "0", "--seed", "0")
-    wait_until(says(running[1], "policy/arm: 1"), 60)
+    wait_until(says(running[1], ARMED), 60)
     time.sleep(UNDER_WAY)
     since = time.monotonic()
     for _ in range(2):  # some press it again
@@ -133,7 +153,7 @@ def test_fault_f28_ctrl_c_while_it_waits_for_an_arm_that_is_gone_ends_at_once(
     running, spawn, robot, lift_policy, wait_until
 ):
     deploy = spawn(*CLI, "deploy", "--robot", robot, "--agent", lift_policy, "--episodes", "0", "--seed", "0")
-    wait_until(says(running[1], "policy/arm: 1"), 60)
+    wait_until(says(running[1], ARMED), 60)
     time.sleep(1.0)  # it plays
     os.killpg(running[1].pid, signal.SIGKILL)
     wait_until(says(deploy, "episode 1: aborted .* its node is silent"), 5)  # and then it waits for the arm's node
@@ -159,14 +179,14 @@ def test_a_lifecycle_manager_configures_activates_and_deactivates_and_once_more(
         wait_until(future.done, 30)
         return future.result().success
 
-    for lease in ("policy/arm: 1", "policy/arm: 2"):
+    for lease in (1, 2):
         assert change(Transition.TRANSITION_CONFIGURE)
-        assert lease not in running[1].log.read_text()  # nothing moves yet
+        assert not says(running[1], ARMED, lease)()  # nothing moves yet
         assert change(Transition.TRANSITION_ACTIVATE)
-        wait_until(says(running[1], lease), 60)
+        wait_until(says(running[1], ARMED, lease), 60)
         time.sleep(0.5)
         assert change(Transition.TRANSITION_DEACTIVATE)
-        wait_until(says(running[1], "'policy' let go of it"), 2)
+        wait_until(says(running[1], r"INFO.*'policy' let go of it", lease), 2)
         assert change(Transition.TRANSITION_CLEANUP)
     assert deploy.poll() is None
     assert len(EpisodeStore.open(tmp_path / "episodes")) == 2

@@ -74,6 +74,8 @@ def test_a_joystick_moves_while_its_button_is_down_and_is_lost_when_silent(publi
         assert hand[0] == 1 and not hand[1:6].any() and hand[6] == -1 and device.events() == ["start"]
         says["buttons"] = [1, 0, 0, 0, 1, 0, 0, 0]
         until(lambda: bool(device.hand()[6] == 1))
+        with pytest.raises(RobotRLError, match="reads 1, 0 or -1"):
+            ros_devices.Joy("joy", 4, 0.5)
         says["axes"] = [0.0, np.nan, 1.0, 0.0, 0.0, 1.0]
         until(lambda: device.hand() is None)
         says.clear()
@@ -83,7 +85,7 @@ def test_a_joystick_moves_while_its_button_is_down_and_is_lost_when_silent(publi
 
 def test_a_topic_on_which_nobody_publishes_is_named(domain, monkeypatch):
     monkeypatch.setattr(ros_devices, "PATIENCE", 0.3)
-    with pytest.raises(RobotRLError, match="nobody publishes on nothing"):
+    with pytest.raises(RobotRLError, match="nobody publishes .*nothing"):
         open_device("joy:nothing", ROBOT.spec())
 
 
@@ -94,7 +96,7 @@ def test_a_leader_engages_near_the_arm_and_then_leads_it(publish, node):
 
     kinematics, names = from_file(ROBOT.kinematics), [*ROBOT.joints, ROBOT.gripper.joint]
     arm = kinematics.pose(READY)
-    leads = {"joints": READY.copy(), "held": True, "speaks": True}
+    leads = {"joints": READY.copy(), "held": False, "speaks": True}
 
     def now():
         return node.get_clock().now().nanoseconds * 1e-9
@@ -111,12 +113,19 @@ def test_a_leader_engages_near_the_arm_and_then_leads_it(publish, node):
     with closing(open_device("leader:lead", ROBOT.spec(), ROBOT)) as device:
         time.sleep(1.0)
         assert device.hand() is None  # far away
+        leads["held"] = True
+        time.sleep(0.3)
+        assert device.hand() is None and "0.29 m" in device.hint
         leads["joints"] = READY + [0.05, 0, 0, 0, 0, 0, 0]
+        time.sleep(0.3)
         hand = until(device.hand)
         way = kinematics.pose(leads["joints"])[0] - arm[0]
         np.testing.assert_allclose(hand[:3], np.clip(way / 0.05, -1, 1), atol=1e-3)
         assert hand[6] == 1.0  # its fingers are closed
-        leads["joints"] = READY + [0.5, 0, 0, 0, 0, 0, 0]
+        for turned in np.arange(0.05, 0.5, 0.05):
+            leads["joints"] = READY + [turned, 0, 0, 0, 0, 0, 0]
+            time.sleep(0.03)
+            device.hand()
         until(lambda: device.hand() is not None and bool(abs(device.hand()[1]) == 1.0))  # once engaged it may lead far
         leads["held"] = False
         until(lambda: device.hand() is None)
@@ -124,5 +133,5 @@ def test_a_leader_engages_near_the_arm_and_then_leads_it(publish, node):
         time.sleep(0.3)
         assert device.hand() is None  # far away again
         leads["speaks"] = False
-        with pytest.raises(DeviceLost):
+        with pytest.raises(DeviceLost, match="nothing came on"):
             until(lambda: device.hand() is not None)

@@ -106,7 +106,7 @@ def test_fault_f06_outside_the_box_is_cut_at_its_face_and_no_place_to_begin(rig)
         rig.wish(MIDDLE + [min(0.004 * k, 0.22), 0, 0])  # the face is at 0.2
         time.sleep(0.05)
     assert rig.setpoints[-1][1][0] == pytest.approx(rig.robot.limits.box_high[0], abs=1e-6)
-    rig.call("stop")
+    rig.call("policy/release")
     rig.until(lambda: rig.value("rests") == "True", 3, "at rest")
     rig.setpoints.clear()
     rig.position = np.array([0.8, 0.0, 0.3])
@@ -131,6 +131,7 @@ def test_fault_f08_a_policy_killed_or_stopped_is_held_and_not_replayed(rig, spaw
         streamer.wait()
         rig.until(lambda: rig.value("rests") == "True", 3, "at rest")
         still = len(rig.setpoints)
+        rig.reset()
         rig.arm()
         time.sleep(0.5)
         later = np.array([p for _, p, _ in rig.setpoints[still:]])
@@ -150,6 +151,7 @@ def test_fault_f10_a_silent_arm_stops_and_stays_stopped_until_armed_again(rig):
     time.sleep(0.5)
     rig.wish(MIDDLE)
     assert rig.stopped
+    rig.reset()
     rig.arm()
     rig.stroll(0.3)
     assert not rig.stopped
@@ -163,8 +165,8 @@ def test_fault_f10_stale_and_future_stamps_of_the_arm_stop_it(rig, offset):
     rig.stroll(0.5)
     holds(rig, since)
     assert rig.stopped
-    answer = rig.call("policy/arm")
-    assert not answer.success and "s old" in answer.message
+    for refused in (rig.call("policy/arm"), rig.call("reset")):
+        assert not refused.success and "s old" in refused.message
 
 
 def test_fault_f10_wishes_from_an_old_observation_or_the_future_are_not_followed(rig):
@@ -212,8 +214,8 @@ def test_fault_f13_a_second_publisher_stops_the_arm_and_both_are_named(rig, topi
     other.create_publisher(PoseStamped, topic, 1)
     rig.until(lambda: rig.stopped, 1.2, "stopped within a second")  # and 0.1 s for the status to come
     assert "intruder" in rig.stopped and ("arm_node" in rig.stopped or "test" in rig.stopped)
-    answer = rig.call("policy/arm")
-    assert not answer.success and "one of them has to go" in answer.message
+    for refused in (rig.call("policy/arm"), rig.call("reset")):
+        assert not refused.success and "one of them has to go" in refused.message
     other.destroy_node()
 
 
@@ -326,6 +328,9 @@ def test_fault_f26_speed_changes_only_while_the_arm_is_stopped(rig):
     rig.call("stop")
     rig.until(lambda: rig.value("rests") == "True", 3, "at rest")
     assert set_scale(0.2).successful and not set_scale(2.0).successful
+    answer = rig.call("policy/arm")
+    assert not answer.success and "somebody called stop" in answer.message, "another speed is no reset"
+    rig.reset()
     rig.arm()
     begun = len(rig.setpoints)
     rig.stroll(1.0, speed=0.15)

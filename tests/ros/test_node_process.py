@@ -7,6 +7,7 @@ import time
 
 START = """
 import ctypes
+import time
 from drivers.node_process import end_ros, spin, start_ros
 asked = start_ros()
 import rclpy
@@ -25,13 +26,26 @@ def test_a_process_that_dds_locks_up_ends_all_the_same_and_says_where() -> None:
     assert process.returncode == 1 and "Timeout" in said and "in end_ros" in said
 
 
-def test_a_second_word_kills_who_is_locked_up() -> None:
-    process = _python(f"{LOCKED}\nprint('here', file=__import__('sys').stderr, flush=True)\nspin(node, asked)")
+def test_two_words_do_not_break_the_end_and_the_third_kills_who_hangs() -> None:
+    """A terminal's Ctrl-C, and one more from ros2 launch; then a person who has waited for 2 s."""
+    hangs = "print('here', file=__import__('sys').stderr, flush=True)\nspin(node, asked, lambda: time.sleep(60))"
+    process = _python(hangs)
     assert process.stderr is not None and process.stderr.readline() == "here\n"
-    process.send_signal(signal.SIGINT)
-    time.sleep(1.0)
+    for pause in (0.2, 2.1):
+        process.send_signal(signal.SIGINT)
+        time.sleep(pause)
+        assert process.poll() is None
     process.send_signal(signal.SIGINT)
     assert process.wait(2.0) == -signal.SIGINT
+
+
+def test_words_while_dds_ends_are_no_death() -> None:
+    process = _python("print('here', file=__import__('sys').stderr, flush=True)\nspin(node, asked)\ntime.sleep(0.3)")
+    assert process.stderr is not None and process.stderr.readline() == "here\n"
+    for _ in range(8):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.04)
+    assert process.communicate(timeout=10)[1] == "" and process.returncode == 0
 
 
 def test_a_process_that_ends_in_order_says_nothing() -> None:

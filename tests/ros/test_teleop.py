@@ -21,22 +21,25 @@ CLI = ("-m", "robot_rl.cli")
 
 
 class Stick:
-    """Publishes TwistStamped at 50 Hz from a thread while `speed` (3,) [m/s] is set."""
+    """Publishes TwistStamped at 50 Hz from a thread while `speed` (3,) [m/s] is set; it lets go with a zero."""
 
     def __init__(self, node):
         from geometry_msgs.msg import TwistStamped
 
         self._publisher, self.speed, self._end = node.create_publisher(TwistStamped, "stick", 10), None, False
+        self._before = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self):
         while not self._end:
-            if self.speed is not None:
+            speed, before = self.speed, self._before
+            if speed is not None or before is not None:
                 message = self._publisher.msg_type()
                 linear = message.twist.linear
-                linear.x, linear.y, linear.z = map(float, self.speed)
+                linear.x, linear.y, linear.z = map(float, speed or (0, 0, 0))
                 self._publisher.publish(message)
+            self._before = speed
             time.sleep(0.02)
 
     def close(self):
@@ -65,10 +68,12 @@ def test_a_twist_and_keys_record_episodes_on_the_robot(spawn, node, wait_until, 
             at = typed.until("move to begin", 20, at)
             assert said(arm, r"teleop/arm: \d") == number + 1
             stick.speed = (np.nan, 0, 0)
-            time.sleep(0.5)  # no number moves nothing
+            time.sleep(0.5)  # no number moves nothing, and what comes after it must begin from rest
+            stick.speed = (0, 0, 0)
+            time.sleep(0.2)
             stick.speed = speed
             at = typed.until(r"RECORDING.* (1[5-9]|[2-9]\d) steps", 20, at)
-            stick.speed = None  # silence is the dead-man let go
+            stick.speed = None  # a zero is the dead-man let go, and silence after it
             at = typed.until("free", 5, at)
             typed.press("y")
             at = typed.until(f"{number + 1} of 2", 20, at)
@@ -104,6 +109,8 @@ def test_a_disk_that_fills_up_ends_the_episode_and_not_the_arm(spawn, node, wait
         at = typed.until("WAITING: 0 of 2", 120)
         typed.press("\n")
         at = typed.until("move to begin", 20, at)
+        stick.speed = (0, 0, 0)
+        time.sleep(0.2)
         stick.speed = (0, 0, 0.1)
         at = typed.until(r"RECORDING.* 1\d steps", 20, at)
         ballast.write_bytes(bytes(210 * 2**20))  # somebody else's
