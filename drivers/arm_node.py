@@ -214,7 +214,7 @@ class ArmNode:
         state, limits = self.listener.newest, self.robot.limits
         if not -limits.ahead <= (age := self.now() - state.stamp) <= limits.age:
             return f"what is known of it is {age:.2f} s old"
-        return self.servo.gate.unfit(state) or self._wrong_graph() or self._wrong_pose()
+        return self._wrong_graph() or self._wrong_pose() or self.servo.gate.unfit(state)
 
     def check_graph(self) -> None:
         """Stop where somebody else commands the controller too, or nobody listens."""
@@ -243,9 +243,10 @@ class ArmNode:
         return ""
 
     def _wrong_pose(self) -> str:
-        if self._kinematics is None:
-            return ""
-        return self._kinematics.disagreement(self.listener.readings.last, *APART)
+        state = self.listener.newest
+        if self._kinematics is None or not np.isfinite([*state.position, *state.turn, *state.joints]).all():
+            return ""  # of what is no number the gate tells
+        return self._kinematics.disagreement(state, *APART)
 
     def publish_status(self) -> None:
         """Who commands the arm, or why nobody does; and why the fingers do not obey."""

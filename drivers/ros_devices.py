@@ -60,7 +60,7 @@ class Listener:
         self._topics = {key: topic for key, (topic, _) in topics.items()}
         self._kinds = {key: kind for key, (_, kind) in topics.items()}
         for key, (topic, kind) in topics.items():
-            listen(self.node, kind, topic, self._take(key), 10)
+            listen(self.node, kind, topic, self._take(key), 10, informed=True)
         self._end = spin_in_thread(self.node)
 
     def take(self, key: str) -> list[Said]:
