@@ -104,6 +104,7 @@ def test_fault_f36_a_wrench_or_joints_that_fall_silent_stop_the_arm_which_is_not
         answer = rig.call("policy/arm")
         assert not answer.success and named in answer.message
         rig.silent = set()
+        rig.reset()
 
 
 def test_fault_f36_a_blow_of_300_n_between_two_poses_stops_and_so_does_a_wrench_that_is_no_number(rig):
@@ -116,6 +117,8 @@ def test_fault_f36_a_blow_of_300_n_between_two_poses_stops_and_so_does_a_wrench_
         rig.stroll(0.3)
         rig.braked(since, f"a wrench of {newtons}")
         assert words in rig.stopped
+        rig.feel(0.0)
+        rig.reset()
 
 
 def test_fault_f47_fingers_that_publish_apart_are_merged_and_named_when_they_are_gone(rig):
@@ -253,7 +256,7 @@ class Seen:
 
 @pytest.fixture
 def seen(node, tmp_path):
-    cube = {"source": "tracker", "channels": ["cube"], "low": [-1e3], "high": [1e3]}
+    cube = {"source": "tracker", "channels": ["cube"], "low": [-100.0], "high": [100.0]}
     camera = {"wrist": {"topic": "wrist/image_raw", "height": 2, "width": 2}}
     changes = {"state": [*ROBOT["state"], cube], "sensors": {"tracker": {"topic": "objects"}}, "cameras": camera}
     return Seen(node, robot_yaml(tmp_path / "robot.yaml", wrench="", **changes))

@@ -119,7 +119,7 @@ def test_a_disk_that_fills_up_ends_the_episode_and_not_the_arm(spawn, node, wait
         typed.press("y")
         at = typed.until("episode 0 stored: success", 10, at)
         typed.press("\n")
-        at = typed.until("WAITING: 1 of 2.*are to stay free", 10, at)
+        at = typed.until("WAITING: 1 of 2.*are to stay", 10, at)
         ballast.unlink()
         typed.press("\n")
         at = typed.until("move to begin", 20, at)  # the arm was held meanwhile, and obeys again
