@@ -112,6 +112,11 @@ class ArmNode:
             self.controller.rest(now)
         self.tell_changes()
 
+    def cut(self, reason: str) -> None:
+        """No tick comes any more: a velocity that was sent last is taken back, as nobody else might."""
+        self.controller.cut(reason)
+        self.controller.rest(self.now())
+
     def _look_at_clock(self, now: float, steady: float) -> None:
         """Where the stamps' clock stepped, no reading of before it can be compared with now: stop, and forget them."""
         if step := self._steps.look(now, steady):
@@ -214,7 +219,7 @@ class ArmNode:
         state, limits = self.listener.newest, self.robot.limits
         if not -limits.ahead <= (age := self.now() - state.stamp) <= limits.age:
             return f"what is known of it is {age:.2f} s old"
-        return self._wrong_graph() or self._wrong_pose() or self.servo.gate.unfit(state)
+        return self._wrong_graph() or self._wrong_pose(state) or self.servo.gate.unfit(state)
 
     def check_graph(self) -> None:
         """Stop where somebody else commands the controller too, or nobody listens."""
@@ -242,8 +247,7 @@ class ArmNode:
                 return f"{len(others)} publish on {name}: {', '.join(others)}; one of them has to go"
         return ""
 
-    def _wrong_pose(self) -> str:
-        state = self.listener.newest
+    def _wrong_pose(self, state: ArmState) -> str:
         if self._kinematics is None or not np.isfinite([*state.position, *state.turn, *state.joints]).all():
             return ""  # of what is no number the gate tells
         return self._kinematics.disagreement(state, *APART)
@@ -374,7 +378,11 @@ def main(arguments: list[str] | None = None) -> int:
         arm.servo.stop("the node is shut down")
         return arm.servo.gate.rests and arm.controller.resting
 
-    spin(node, asked, rests, LAST_TICKS)
+    try:
+        spin(node, asked, rests, LAST_TICKS)
+    except BaseException as error:
+        arm.cut(f"the node fails: {error!r}")
+        raise
     return 0
 
 

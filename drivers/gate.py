@@ -300,7 +300,8 @@ class Gate:
             return f"it comes from an observation {age:.3f} s old{self._waiting}"
         away = length(target.position - state.position)
         turned = angle_between(turn, unit_quat(state.turn))
-        if self._asked is None and (away > c.near or turned > c.near_turn):
+        first = self._asked is None and not self._is_setpoint(target)  # to stay is no way to go
+        if first and (away > c.near or turned > c.near_turn):
             return f"the first target is {away:.3f} m and {turned:.2f} rad from the measured pose"
         inside, _ = self._mover.inside(target.position, turn)
         if (outside := float(np.abs(inside - target.position).max())) > c.beyond:
@@ -315,6 +316,10 @@ class Gate:
     @property
     def _waiting(self) -> str:
         return f"; the setpoint waits: {self._waits}" if self._waits else ""
+
+    def _is_setpoint(self, target: Target) -> bool:
+        here = self._motion
+        return here is not None and bool((here.position == target.position).all() and (here.turn == target.turn).all())
 
     def way_to(self, target: Target) -> tuple[float, float]:
         """From the setpoint to a sound `target`, as far as it is inside [m], [rad]."""

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from drivers import arm_node
 from tests.benchmarks import servo_search
 from tests.benchmarks.servo_judge import Judge, Seen
 from tests.benchmarks.servo_search import PROFILES, World
@@ -208,3 +209,30 @@ def test_fault_f38_an_arm_that_stands_still_stops_the_setpoint_at_the_lead_and_i
         fastest = max(fastest, float(np.linalg.norm(world.position - before)) / world.period)
     assert fastest < 0.05 and not world.judge.found, (fastest, world.judge.found)
     assert world.again()
+
+
+def test_a_reset_is_answered_before_the_first_reading_after_a_step_of_the_clock():
+    """The wrench comes last, and brings no reading by itself: the service shall not end the node."""
+    world = Calm("joint_trajectory").begin()
+    world.times.shift += 10.0
+    world.run(1)
+    world.silent = 10**6
+    world.run(60)
+    node, stamp = world.node, world.times.now
+    node.heard["joint_states"](servo_search.numbers_msg(stamp, [*servo_search.JOINTS, "finger"], np.append(world.q, 1)))
+    node.heard["current_pose"](servo_search.pose_msg(stamp, "base", world.position, world.turn.as_quat()))
+    node.heard["wrench"](servo_search._wrench(stamp, np.zeros(6)))
+    with servo_search.frozen(world.times):
+        assert world._call("reset")
+
+
+def test_a_node_that_fails_takes_its_last_twist_back(monkeypatch):
+    world = Calm("servo_twist").begin(0.1)
+    monkeypatch.setattr(arm_node.robot_file, "load", lambda _: world.robot)
+    monkeypatch.setattr(arm_node, "start_ros", lambda _: lambda: False)
+    monkeypatch.setattr(arm_node, "make_node", lambda _: world.node)
+    monkeypatch.setattr(arm_node, "ArmNode", lambda *_: world.arm_node)
+    monkeypatch.setattr(arm_node, "spin", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        arm_node.main(["--robot", "robot.yaml"])
+    assert np.abs(world.node.publishers["sink"].take().twist.linear.y) == 0.0

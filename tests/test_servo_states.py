@@ -12,7 +12,8 @@ from drivers.authority import FIRST_WORD, HOMING
 from drivers.gate import Gate
 from drivers.servo import ARRIVE, Servo
 from robot_rl.types import RobotRLError, Target
-from tests.lockstep import DOWN, MIDDLE, ROBOT, Bench
+from tests import lockstep
+from tests.lockstep import DOWN, MIDDLE, ROBOT, Bench, with_limits
 
 T, PERIOD, LIMITS = 1.0 / ROBOT.servo_rate, 1.0 / ROBOT.rate, ROBOT.limits
 BRAKING = LIMITS.speed / LIMITS.acceleration
@@ -195,3 +196,19 @@ class Moves(RuleBasedStateMachine):
 
 TestMoves = Moves.TestCase
 TestMoves.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_a_person_who_takes_a_moving_arm_that_lags_gets_it_and_it_brakes(monkeypatch):
+    """Until the person's first wish it only stays: that is no first target, however far behind the arm is."""
+    monkeypatch.setattr(lockstep, "FOLLOWS", 0.05)
+    bench = Bench(with_limits(near=0.036))
+    servo, wish = bench.servo, bench.position
+    servo.arm("policy", bench.state(), bench.now(), bench.steady())
+    for _ in range(12):
+        wish = wish + [0.0, 0.0125, 0.0]
+        servo.offer(Target(bench.now(), wish, bench.turn, None, "policy"), bench.time)
+        bench.sleep_until(bench.time + 0.05)
+    assert np.linalg.norm(servo.gate.setpoint.position - bench.position) > 0.04
+    servo.arm("teleop", bench.state(), bench.now(), bench.steady())
+    bench.sleep_until(bench.time + 1.0)
+    assert servo.authority.state == "armed" and np.linalg.norm(servo.gate.setpoint.position - bench.position) < 1e-3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -32,8 +33,8 @@ def frozen(times: Times) -> Iterator[None]:
 class FakePublisher:
     """Keeps what was published since it was looked at."""
 
-    def __init__(self, topic: str) -> None:
-        self.topic_name, self.sent = topic, list[Any]()
+    def __init__(self, topic: str, kind: Any = None) -> None:
+        self.topic_name, self.msg_type, self.sent = topic, kind, list[Any]()
 
     def publish(self, message: Any) -> None:  # noqa: D102
         self.sent.append(message)
@@ -60,11 +61,17 @@ class FakeNode:
         silent = {name: lambda *_, **__: None for name in ("debug", "info", "warning", "error")}
         self._logger = SimpleNamespace(is_enabled_for=lambda _: False, **silent)
 
-    def create_publisher(self, _kind: Any, topic: str, _qos: Any) -> FakePublisher:  # noqa: D102
-        return self.publishers.setdefault(topic, FakePublisher(topic))
+    def create_publisher(self, kind: Any, topic: str, _qos: Any) -> FakePublisher:  # noqa: D102
+        return self.publishers.setdefault(topic, FakePublisher(topic, kind))
 
-    def create_subscription(self, _kind: Any, topic: str, take: Any, _qos: Any, **_: Any) -> None:  # noqa: D102
-        self.heard[topic] = take
+    def create_subscription(self, _kind: Any, topic: str, take: Any, _qos: Any, **_: Any) -> None:
+        """As rclpy does it, `take` is given what the middleware says of a message where it has room for that."""
+        informed = len(signature(take).parameters) > 1
+
+        def hear(message: Any, info: dict[str, Any] = {"publication_sequence_number": None}) -> None:  # noqa: B006
+            take(message, info) if informed else take(message)
+
+        self.heard[topic] = hear
 
     def create_service(self, kind: Any, name: str, answer: Any) -> None:  # noqa: D102
         self.services[name] = lambda: answer(kind.Request(), kind.Response())
@@ -75,13 +82,16 @@ class FakeNode:
     def get_logger(self) -> Any:  # noqa: D102
         return self._logger
 
-    def get_clock(self) -> Any:  # noqa: D102
+    def get_clock(self) -> Any:
+        """One that goes on, for who keeps it."""
+        return SimpleNamespace(now=self._now)
+
+    def _now(self) -> Any:
         from builtin_interfaces.msg import Time
 
         nanoseconds = round(self.times.now * 1e9)
         sec, nanosec = divmod(nanoseconds, 10**9)
-        now = SimpleNamespace(nanoseconds=nanoseconds, to_msg=lambda: Time(sec=sec, nanosec=nanosec))
-        return SimpleNamespace(now=lambda: now)
+        return SimpleNamespace(nanoseconds=nanoseconds, to_msg=lambda: Time(sec=sec, nanosec=nanosec))
 
     def get_parameter(self, _name: str) -> Any:  # noqa: D102
         return SimpleNamespace(value=False)
@@ -91,6 +101,14 @@ class FakeNode:
 
     def add_on_set_parameters_callback(self, take: Any) -> None:  # noqa: D102
         self.set_parameters = take
+
+    def get_subscriptions_info_by_topic(self, topic: str) -> list[Any]:
+        """A controller listens to whatever is published."""
+        from rclpy.qos import QoSProfile
+
+        kind = self.publishers[topic].msg_type
+        named = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
+        return [SimpleNamespace(node_namespace="/", node_name="rig", topic_type=named, qos_profile=QoSProfile(depth=1))]
 
     def resolve_topic_name(self, name: str) -> str:  # noqa: D102
         return name
