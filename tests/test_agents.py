@@ -127,7 +127,7 @@ def test_an_episode_depends_on_agent_and_seed_and_not_on_who_is_played_beside(na
     trained_once = [trained(agent, practised(agent), 12)]
     alone = [next(episodes(ToyEnv, player, [seed], 1)) for seed in range(5)]
     for one, many in zip(alone, episodes(ToyEnv, player, range(5), 1), strict=True):
-        np.testing.assert_array_equal(one.action, many.action)
+        np.testing.assert_allclose(one.action, many.action, rtol=0, atol=1e-6)  # some CPUs round by the batch
 
 
 @every_agent

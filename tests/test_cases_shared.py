@@ -100,7 +100,7 @@ def test_two_sessions_of_one_arm_are_joined(tmp_path):
     stores = []
     for i in range(2):
         spec, episodes = imports.recordings(CASES / f"made/act_part{i}", WorldConfig(world=""))
-        import_all(tmp_path / str(i), spec, episodes)
+        import_all(tmp_path / f".part-{i}", tmp_path / str(i), spec, episodes)
         stores.append(EpisodeStore.open(tmp_path / str(i)))
     spec = joint.join(stores)
     assert [len(s) for s in stores] == [8, 42] and all(s.spec.action == spec.action for s in stores)

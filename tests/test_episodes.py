@@ -281,7 +281,7 @@ def test_the_second_writer_hears_who_the_first_is(tmp_path):
     with writer(tmp_path, 1) as (process, pipe):
         assert pipe.recv() == 0
         for attempt in (lambda: EpisodeStore.create(tmp_path, ToyEnv().spec), lambda: repair(tmp_path)):
-            with pytest.raises(RobotRLError, match=f"process {process.pid}:"):
+            with pytest.raises(RobotRLError, match=f"process {process.pid} "):
                 attempt()
     with EpisodeStore.create(tmp_path, ToyEnv().spec) as store:  # the kernel took the lock from the killed one
         assert len(store) == 1

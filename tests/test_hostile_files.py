@@ -411,7 +411,7 @@ def test_fault_f52_an_hdf5_file_that_asks_for_memory_is_refused_before_it_is_tak
 
 
 def test_fault_f52_texts_where_numbers_should_be_are_refused(tmp_path):
-    with pytest.raises(RobotRLError, match="actions.*not numbers"):
+    with pytest.raises(RobotRLError, match="actions.*must hold rows of numbers"):
         imported(demonstrations(tmp_path / "d.hdf5", replaced("actions", 9, 7, dtype=h5py.string_dtype())))
 
 

@@ -59,7 +59,7 @@ def test_a_chunk_does_not_depend_on_what_else_is_in_the_batch(config):
     policy, obs = built(config), some_obs(config)
     noise = torch.randn(3, config.horizon, 2)
     alone = policy.sample({"state": obs["state"][1:2]}, noise[1:2])
-    torch.testing.assert_close(policy.sample(obs, noise)[1:2], alone, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(policy.sample(obs, noise)[1:2], alone, atol=5e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)

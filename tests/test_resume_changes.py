@@ -16,7 +16,7 @@ from policies import checkpoint
 from policies.flow import FlowConfig
 from policies.vision import VisionConfig
 from robot_rl import collect as collecting
-from robot_rl import memory
+from robot_rl import memory, sealed
 from robot_rl.checkpoints import save_agent
 from robot_rl.cli import main
 from robot_rl.episodes import EpisodeStore
@@ -160,7 +160,7 @@ def test_a_resume_whose_data_or_base_is_another_is_refused(toy_demos, toy_policy
         practise(tmp_path / "r", demos, policy, replace(CONFIG, steps=400), [policy])
     shutil.rmtree(demos)
     copied(toy_demos, demos)
-    Path(policy).write_bytes(Path(policy).read_bytes() + b"0")
+    sealed.write(sealed.read(Path(policy)) | {"more": 1}, Path(policy))
     with pytest.raises(RobotRLError, match="policy.pt is not what the run"):
         practise(tmp_path / "r", demos, policy, replace(CONFIG, steps=400), [policy])
 

@@ -171,11 +171,12 @@ def test_too_few_successes_and_wrong_settings_are_named(store, tmp_path):
 
 
 def test_practice_goes_by_the_classifier_and_a_blind_base_may_too(trained, store, toy_policy, tmp_path):
+    from drivers.web_tls import WebConfig
     from robot_rl.cli import _practice
     from robot_rl.refine import RefineConfig
     from sim.human import HumanConfig
 
-    make = _practice(toy_policy, RefineConfig(), HumanConfig(), None, None, trained[0])
+    make = _practice(toy_policy, RefineConfig(), HumanConfig(), None, None, trained[0], WebConfig())
     env, classifier = make(), reward_file.load(trained[0])
     episode = rollout(env, ToyOperator(1.0), explore=False, seed=1)
     assert "image/top" in episode.obs

@@ -361,10 +361,11 @@ def test_fault_f54_garbage_in_the_metrics_is_named_with_its_line(tmp_path, line)
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"[" * 100_000, b"3"])
 def test_fault_f54_garbage_in_a_config_is_named(tmp_path, content):
-    Run(tmp_path, "test", {})
+    with Run(tmp_path, "test", {}) as run:
+        run.begin()
     (tmp_path / "config.json").write_bytes(content)
-    with pytest.raises(RobotRLError, match=r"config\.json"):
-        Run(tmp_path, "test", {})
+    with pytest.raises(RobotRLError, match=r"config\.json"), Run(tmp_path, "test", {}):
+        pass
 
 
 def test_a_store_of_before_gets_its_checksum_by_repair(tmp_path):
