@@ -46,6 +46,8 @@ class NamedNumbers:
             return False
         monitor = self._parts.setdefault(part, StampMonitor(self._clocks, self._ahead))
         if monitor.admit(stamp_of(message.header)) == "refused":
+            if len(self._parts) > MOST:
+                self._forget_empty_parts()
             return False
         for name, position in zip(names, message.position, strict=True):
             self.values[name], self._part_of[name] = float(position), part

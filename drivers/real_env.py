@@ -131,8 +131,12 @@ class RealEnv:
         return Step(self._last, executed, float(solved), solved, over and not solved, wanted is not None, float(solved))
 
     def stay(self) -> Obs:
-        """Hold the arm for one period, which counts as no step; what is seen then."""
-        self._pass(self._still())
+        """Hold the arm for one period, which counts as no step; what is seen then. Faults end it as they end a step."""
+        try:
+            self._pass(self._still())
+        except RobotRLError as error:
+            self._arm.stop(str(error))
+            raise
         if self.aborted:
             self._leave()
         return self._last

@@ -288,7 +288,8 @@ class RecorderNode:
         node.create_timer(STATUS, self.publish_status, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _take_gripper(self, message: Any) -> None:
-        self._opening = float(message.position[0])
+        if len(message.position) == 1:  # raised here it would end the thread that spins, and with it all streams
+            self._opening = float(message.position[0])
 
     def _take_setpoint(self, message: Any) -> None:
         stamp, (position, turn) = stamp_of(message.header), pose_of(message)

@@ -179,7 +179,8 @@ class RosArm:
         self._require_the_same_node()
         if self.latched and not latched_too:
             raise ArmStoppedError(f"the arm is stopped: {self.latched}; {REMEDY}")
-        if self._homing and int(self.status["lease"]) > int(self._homing):  # a lower one is of a status from before
+        homing = self._homing
+        if homing and int(self.status["lease"]) > int(homing):  # a lower one is of a status from before
             raise RobotRLError(f"somebody else took command of the arm: '{self.status['holder']}'")
 
     def _require_not_dismissed(self) -> None:
@@ -207,9 +208,10 @@ class RosArm:
         """The heartbeat of homing, from whoever waits for it: a thread of its own would outlive a hang."""
         from std_msgs.msg import UInt64
 
-        if self._homing and not self._ended() and time.monotonic() >= self._beaten + BEAT:
+        homing = self._homing  # another thread may let go of it meanwhile
+        if homing and not self._ended() and time.monotonic() >= self._beaten + BEAT:
             self._beaten = time.monotonic()
-            self._heart.publish(UInt64(data=int(self._homing)))
+            self._heart.publish(UInt64(data=int(homing)))
 
     def _let_go(self) -> list[tuple[str, str]]:
         """Forget our leases; by whom each was held."""

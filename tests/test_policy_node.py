@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from threading import Lock
+from types import SimpleNamespace
+
 import pytest
 
 from drivers.policy_node import PolicyRunner
+from drivers.ros_arm import RosArm
 from robot_rl.types import RobotRLError
 from tests.lockstep import ROBOT, Bench
 
@@ -42,3 +46,15 @@ def test_fault_f08_any_other_exception_is_told_too_and_the_arm_held():
         and "CUDA" in bench.stopped
         and bench.servo.authority.latched
     )
+
+
+def test_a_way_home_that_a_transition_ends_between_two_heartbeats_is_no_error():
+    """The transition's thread lets go of the lease while the one that plays is about to publish it."""
+    pytest.importorskip("std_msgs")
+    arm, beats = object.__new__(RosArm), []
+    arm._source, arm._lease, arm._homing, arm._letting_go = "policy", "", "7", Lock()
+    arm._beaten, arm._heart = -float("inf"), SimpleNamespace(publish=lambda m: beats.append(m.data))
+    arm._ended = lambda: bool(arm._let_go()) and False
+    arm._beat()
+    arm._beat()
+    assert beats == [7]

@@ -203,6 +203,18 @@ def test_fault_f03_a_state_that_is_no_number_is_named_and_the_arm_held():
     assert bench.stopped
 
 
+def test_a_state_that_is_no_number_while_the_arm_only_stays_stops_it_for_good_too():
+    bench = Bench()
+    env = bench.env()
+    env.reset(0)
+    bench.tracker.add(bench.time + 1e-3, {"cube_x": np.nan})
+    bench.silent = {"tracker"}
+    with pytest.raises(RobotRLError, match="cube.* no finite number"):
+        env.stay()
+    env.close()
+    assert bench.servo.authority.latched and "cube" in bench.stopped
+
+
 def test_without_turns_the_hand_keeps_its_rotation():
     bench = Bench(replace(ROBOT, turn=0.0))
     env = bench.env()

@@ -24,6 +24,7 @@ from drivers.health import HealthLimits, Level, StreamHealth, camera_limits
 from drivers.named_numbers import NamedNumbers
 from drivers.observer import Observer, oldest
 from drivers.opencv_camera import OpencvCamera
+from drivers.recorder import RecorderNode
 from drivers.robot_file import CameraFile, ControllerFile
 from drivers.sync import Stream
 from robot_rl.types import RobotRLError
@@ -338,6 +339,20 @@ def test_names_without_end_do_not_fill_the_memory():
         world.time += 0.001
         merged.take(numbers(world.header(world.now()), [f"n{k}", "joint1"], [0.0, 0.0]))
     assert len(merged.values) <= 500 and len(merged._parts) <= 501 and "more than 500 names" in merged.malformed
+
+
+def test_names_without_end_that_are_all_refused_do_not_fill_the_memory():
+    world = World()
+    merged = NamedNumbers("joint_states", NAMES, world)
+    for k in range(2000):
+        merged.take(numbers(world.header(world.now() + 3600), [f"n{k}"], [0.0]))
+    assert not merged.values and len(merged._parts) <= 501 and "in the future" in merged.wrong(0.2)
+
+
+def test_fingers_without_a_number_do_not_end_the_recorders_thread():
+    recorder = SimpleNamespace(_opening=0.5)
+    RecorderNode._take_gripper(recorder, numbers(World().header(0.0), [], []))
+    assert recorder._opening == 0.5
 
 
 POSE, TWIST = "geometry_msgs/msg/PoseStamped", "geometry_msgs/msg/TwistStamped"
