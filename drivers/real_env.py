@@ -219,7 +219,10 @@ class RealEnv:
         if not self.aborted:
             self.aborted = self._interrupted or self._wrong()
         if not self.aborted:
-            self._last = self._observer.observe()
+            try:
+                self._last = self._observer.observe()
+            except RobotRLError as error:  # no number, another size: over is this episode, not whoever plays
+                self.aborted = str(error)
         return self.executed
 
     def _command(self, action: np.ndarray) -> np.ndarray:

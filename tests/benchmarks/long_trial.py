@@ -146,16 +146,16 @@ class Processes:
     def log(self, name: str) -> Path:
         return self._out / f"{name}.log"
 
-    def signal(self, name: str, number: int) -> None:
+    def send(self, name: str, number: int) -> None:
         self.running[name].send_signal(number)
 
     def pause(self, name: str, seconds: float) -> None:
-        self.signal(name, signal.SIGSTOP)
+        self.send(name, signal.SIGSTOP)
         time.sleep(seconds)
-        self.signal(name, signal.SIGCONT)
+        self.send(name, signal.SIGCONT)
 
     def end(self, name: str, number: int = signal.SIGINT, within: float = 30.0) -> int:
-        self.signal(name, number)
+        self.send(name, number)
         try:
             return self.running[name].wait(within)
         except subprocess.TimeoutExpired:
