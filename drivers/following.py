@@ -47,6 +47,11 @@ class Following:
         """From the measured arm to a pose [m], [rad]."""
         return length(position - state.position), angle_between(turn, unit_quat(state.turn))
 
+    def lags(self, position: np.ndarray, turn: np.ndarray, state: ArmState) -> bool:
+        """Whether it is the arm that takes up most of the lead, rather than the way left to the target."""
+        away, turned = self.away(position, turn, state)
+        return away > 0.5 * self._lead or turned > 0.5 * self._lead_turn
+
     def fails(self, waits: bool, position: np.ndarray, turn: np.ndarray, state: ArmState, steady: float) -> str:
         """Why an arm does not follow its setpoint, which `waits` for it at the lead; "": it does. Once a period."""
         away, turned = self.away(position, turn, state)

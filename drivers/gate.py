@@ -388,10 +388,13 @@ class Gate:
         )
         goal = self._mover.inside(position, facing) if beyond else (inside, upright)
         motion, late = self._mover.towards(self._motion, *goal, beyond or self._stays(target))
-        if wrong := self._following.fails(beyond, motion.position, motion.turn, state, steady):
+        lags = beyond and self._following.lags(motion.position, motion.turn, state)
+        held_up = beyond and (lags or not motion.hindered)  # by the arm, not by a joint of the setpoint's own
+        if wrong := self._following.fails(held_up, motion.position, motion.turn, state, steady):
             self.stop(wrong)
             return wrong, ""
-        self._waits = "the arm lags behind it" if beyond else motion.hindered
+        causes = [motion.hindered, "the arm lags behind it" if lags else ""]
+        self._waits = " and ".join(filter(None, causes)) or ("it moves no faster" if beyond else "")
         gripper = self._fingers(target.gripper, steady)
         clipped = {
             "box": np.abs(inside - target.position).max() > EXACT,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from drivers.braking import Motion, Mover
-from robot_rl.geometry import quat_inverse, quat_product, unit_quat, vector_from_quat
+from robot_rl.geometry import quat_from_vector, quat_inverse, quat_product, unit_quat, vector_from_quat
 
 LONGEST = 1000  # periods of a braking
 SHARES = (1.0, 0.5, 0.2, 0.0)  # of a wanted velocity, that are tried
@@ -102,12 +102,16 @@ class JerkMover(Mover):
         return np.clip(velocity, -np.array(most), most)
 
     def _steered(self, motion: JerkMotion, velocity: np.ndarray, turning: np.ndarray) -> JerkMotion:
-        """A period later, on the way to velocities (3,) within accelerations and jerks."""
+        """A period later, on the way to velocities (3,) within accelerations and jerks; maybe outside the box.
+
+        Nothing is clipped at the box: that would be a jerk which nobody found, and hide that the way leaves the box.
+        """
         T = self.period
         push = _steer(velocity - motion.velocity, motion.push, self._acceleration, self._jerk, T)
         roll = _steer(turning - motion.turning, motion.roll, self._turn_acceleration, self._turn_jerk, T)
-        moved = self._moved(motion, motion.velocity + push * T, motion.turning + roll * T)
-        return JerkMotion(moved.position, moved.turn, moved.velocity, moved.turning, push, roll)
+        velocity, turning = motion.velocity + push * T, motion.turning + roll * T
+        turn = unit_quat(quat_product(quat_from_vector(turning * T), motion.turn))
+        return JerkMotion(motion.position + velocity * T, turn, velocity, turning, push, roll)
 
     def _braking(self, motion: JerkMotion) -> tuple[JerkMotion, ...] | None:
         """The motions from `motion` to rest; None: one of them leaves a limit."""

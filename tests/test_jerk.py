@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from drivers.gate import Gate, GateLimits
@@ -55,6 +55,7 @@ def worst(positions, turns, limits, period=PERIOD):
 
 @settings(max_examples=12, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([5.0, 20.0, 100.0]))
+@example(1196, 20.0)  # at a wall
 def test_whatever_is_asked_for_jerk_and_all_else_are_kept(seed, jerk):
     """At walls and at the cone's side, with wild targets, rejects and stops."""
     rng, limits = np.random.default_rng(seed), replace(LIMITS, jerk=jerk, turn_jerk=3 * jerk, lead=0.2)

@@ -80,11 +80,47 @@ def test_what_holds_the_setpoint_up_is_named_and_at_last_the_arm_stops(pitch, re
     wide = replace(LIMITS, box_low=(-2.0, -2.0, -2.0), box_high=(2.0, 2.0, 2.0))
     gate, sent, rulings = led(Gantry(pitch, reach), np.array(way), 1000, wide)
     assert named in {part for r in rulings if r.verdict == "clipped" for part in r.reason.split(", ")}
-    assert "ahead of the setpoint" in gate.stopped and named in gate.stopped
+    assert "ahead of the setpoint" in gate.stopped and named in gate.stopped and "lags" not in gate.stopped
     steps = np.diff(sent, axis=0)
     assert (np.abs(steps) <= 0.5 * np.array(PANDA.speed) * PERIOD + 1e-9).all()
     assert np.abs(np.diff(steps, axis=0)).max() <= wide.joint_acceleration * PERIOD**2 + 1e-9
     assert (sent <= np.array(PANDA.high) - wide.joint_margin + 1e-9).all() and gate.rests
+
+
+SLOW = "joint 1 turns no faster"
+
+
+@pytest.mark.parametrize(("stands", "named"), [(False, {SLOW}), (True, {SLOW, f"{SLOW} and the arm lags behind it"})])
+def test_of_a_slow_joint_and_an_arm_that_lags_the_one_that_holds_it_up_is_named_or_both(stands, named):
+    """The target is 0.09 m ahead of the setpoint, with an arm at the setpoint or one that stands still."""
+    wide = replace(LIMITS, box_low=(-2.0, -2.0, -2.0), box_high=(2.0, 2.0, 2.0))
+    gantry, waits = Gantry((0.05, 0.3, 0.3)), set()
+    gate = Gate(wide, PANDA, PERIOD, gantry)
+    gate.arm(at(READY, gantry), "policy", 0.0)
+    wish = gate.setpoint.position
+    for tick in range(1, 200 if stands else 90):
+        now = tick * PERIOD
+        wish = np.array([min(wish[0] + 0.004, gate.setpoint.position[0] + 0.09), *wish[1:]])
+        state = at(READY if stands else gate.joints, gantry, now)
+        gate.check(Target(now, wish, state.turn, 1.0, "policy"), state, now, now)
+        waits |= {gate.waits} - {""}
+    assert waits == named and ("the arm does not follow: it is 0.09" in gate.stopped) == stands, (waits, gate.stopped)
+
+
+def test_an_arm_that_sags_beside_a_joint_at_its_end_is_not_taken_for_one_that_does_not_follow():
+    wide = replace(LIMITS, box_low=(-2.0, -2.0, -2.0), box_high=(2.0, 2.0, 2.0))
+    gantry = Gantry((0.02, 0.3, 0.3))
+    gate = Gate(wide, PANDA, PERIOD, gantry)
+    gate.arm(at(READY, gantry), "policy", 0.0)
+    end = MIDDLE + 0.02 * np.array([PANDA.high[0] - wide.joint_margin, 0.0, 0.0])
+    for tick in range(1, 300):
+        now = tick * PERIOD
+        wish = MIDDLE + np.array([min(0.002 * tick, end[0] - MIDDLE[0] + 0.09), 0.0, 0.0])
+        wish[0] = min(wish[0], gate.setpoint.position[0] + 0.09)
+        state = at(gate.joints, gantry, now)
+        state = replace(state, position=state.position - [min(0.02, 0.0005 * tick), 0.0, 0.0])
+        gate.check(Target(now, wish, state.turn, 1.0, "policy"), state, now, now)
+    assert not gate.stopped and gate.waits == "joint 1 is at the end of its range", (gate.stopped, gate.waits)
 
 
 def test_from_beyond_a_joints_margin_there_is_a_way_back_and_none_farther():
