@@ -322,6 +322,8 @@ def evaluate(
         ray: a Ray cluster that plays instead: auto, or HOST:PORT
         out: file for the result, as JSON
     """
+    if out is not None:
+        evaluating.require_replaceable(out)
     with nullcontext() if out is None else outputs.file(out):
         loaded = checkpoints.load_agent(agent, execute)
         spec = loaded.policy.spec

@@ -14,7 +14,7 @@ from drivers.node_process import start_ros
 from drivers.session import Wanted
 from drivers.web_tls import WebConfig, refuse_unused
 from robot_rl import collect as collecting
-from robot_rl import imports, outputs
+from robot_rl import imports, outputs, start
 from robot_rl import inspect as inspecting
 from robot_rl.episodes import GIB, EpisodeStore
 from robot_rl.formats.account import Account
@@ -104,7 +104,7 @@ def import_(
         spec, episodes = imports.recordings(source, world, robot, config, account)
         count = collecting.import_all(part, out, spec, episodes)
     for line in account.lines():
-        print(f"{source}: {line}")
+        print(start.plain(f"{source}: {line}"))
     print(f"imported {count} episodes\n{inspecting.inspect(out)}")
 
 

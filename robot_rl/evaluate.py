@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from robot_rl.progress import told
 from robot_rl.runs import atomically
 from robot_rl.seeds import episode_seed
 from robot_rl.statistics import wilson
-from robot_rl.types import Episode
+from robot_rl.types import Episode, RobotRLError
 from robot_rl.workers import MakeEnv, MakePlayer
 
 
@@ -109,6 +110,17 @@ def in_words(result: dict[str, Any]) -> str:
         f"{100 * s['wilson_low']:.0f}-{100 * s['wilson_high']:.0f}), best score {s['mean_best_score']:.3f}, "
         f"length of a success {length}, roughness {s['mean_roughness']:.3f}"
     )
+
+
+def require_replaceable(path: Path) -> None:
+    """Raise where at `path` is something else than a result: a policy, a config, a device is not overwritten by one."""
+    try:
+        free = path.is_dir() or not os.path.lexists(path)  # of a folder `outputs.file` says what it is
+        known = free or (path.is_file() and "summary" in journal.settings(path))
+    except RobotRLError:
+        known = False
+    if not known:
+        raise RobotRLError(f"{path} exists and is no result of evaluate: it is not overwritten. Choose another name")
 
 
 def write(result: dict[str, Any], path: Path) -> None:

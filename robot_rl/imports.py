@@ -79,6 +79,8 @@ def recordings(
         raise RobotRLError(
             f"{source} does not exist; give a diffusion_policy zarr or LeRobot folder, an HDF5 file or a bag"
         )
+    if not source.is_dir():
+        guard.require_file(source)  # a pipe would be waited for, a device read for ever
     file = None if robot is None else robot_file.load(robot)
     if bag.is_bag(source):
         if file is None or robot is None:
@@ -88,7 +90,19 @@ def recordings(
     spec, episodes = _dataset(source, world, config, account)
     if file is not None:
         spec.require(file.spec(), str(source), f"the robot {robot}")
-    return spec, episodes
+    return _printable(spec, source), episodes
+
+
+def _printable(spec: Spec, source: Path) -> Spec:
+    """`spec` without line breaks and control codes in its names: what is printed of it writes nothing else."""
+
+    def plain(name: str) -> str:
+        return "".join(c if c.isprintable() else "?" for c in name)
+
+    if odd := [c.name for c in spec.cameras if not c.name.isprintable()]:
+        raise RobotRLError(f"{source} has cameras whose names hold control codes: {odd}; rename them")
+    state, action = (tuple(replace(c, name=plain(c.name)) for c in channels) for channels in (spec.state, spec.action))
+    return replace(spec, world=plain(spec.world), arm=plain(spec.arm), state=state, action=action)
 
 
 def _dataset(

@@ -145,6 +145,7 @@ def folder(path: Path, parts: Sequence[str] = WHOLE, room: int = ROOM) -> Iterat
     path = Path(path).absolute()
     with ExitStack() as stack:
         with _named(path):
+            _require_outside_stores(path)
             made = _made(path)
             stack.callback(_remove_empty, made)
             for part in parts:
@@ -170,6 +171,7 @@ def new(path: Path, room: int = ROOM) -> Iterator[Path]:
         with _named(path):
             if os.path.lexists(path):
                 raise RobotRLError(f"{path} exists and is not overwritten; remove it or choose another place")
+            _require_outside_stores(path)
             made = _made(path.parent)
             stack.callback(_remove_empty, made)
             stack.enter_context(Lock(path.with_name(f".lock-{path.name}"), path))
@@ -190,6 +192,7 @@ def file(path: Path, room: int = ROOM) -> Iterator[None]:
         raise RobotRLError(f"{path} is a folder; name a file to write, such as {path / 'result.json'}")
     with ExitStack() as stack:
         with _named(path):
+            _require_outside_stores(path)
             made = _made(path.parent)
             stack.callback(_remove_empty, made)
             stack.enter_context(Lock(path.with_name(f".lock-{path.name}"), path))
@@ -216,6 +219,12 @@ def refusal(path: Path, error: OSError) -> str:
 
 
 ELSEWHERE = "choose another place"
+
+
+def _require_outside_stores(path: Path) -> None:
+    """Raise where `path` lies in a store of episodes: what is written there may pass for an episode."""
+    if store := next((p for p in path.parents if (p / ".zattrs").is_file() and (p / ".lock").exists()), None):
+        raise RobotRLError(f"{path} lies in the store of episodes {store}, which holds nothing else; {ELSEWHERE}")
 
 
 def _made(path: Path) -> list[Path]:

@@ -133,6 +133,8 @@ def checked(verb: str, call: Callable[..., Any]) -> Callable[..., Any]:
         for name, value in signature.bind(*args, **given).arguments.items():
             if is_dataclass(value):
                 require(value, "--" if is_flat(hints[name]) else f"--{_option(name)}.")
+            elif value == ():
+                raise RobotRLError(f"--{_option(name)} is given, and nothing behind it; name one or more")
             else:
                 require_value(name, value, verb, f"--{_option(name)}")
         return call(*args, **given)

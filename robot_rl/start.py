@@ -49,9 +49,21 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def main() -> None:
     """The command `robot-rl`."""
     expect_interrupts()
+    _open_closed()
     from robot_rl.cli import main as run  # here, because it takes seconds
 
     sys.exit(run())
+
+
+def _open_closed() -> None:
+    """Whoever starts this with stdin, stdout or stderr closed wants none of it; else the next file would be stdout."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
 
 
 def guarded(run: Callable[[], None]) -> int:
@@ -106,8 +118,13 @@ def _guarded(run: Callable[[], None]) -> int:
     return code
 
 
+def plain(words: str) -> str:
+    """`words` without the codes that steer a terminal: names in files of others may hold them."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in words)
+
+
 def _say(words: str) -> None:
     try:
-        print(f"robot-rl: {words}", file=sys.stderr, flush=True)
+        print(f"robot-rl: {plain(words)}", file=sys.stderr, flush=True)
     except OSError:  # nobody listens
         return

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from robot_rl import control
-from robot_rl.formats import guard, hdf5, outcome, pictures
+from robot_rl.formats import guard, hdf5, outcome, paths, pictures
 from robot_rl.formats.account import Account
 from robot_rl.formats.seen import Ranges
 from robot_rl.types import LARGEST_IMAGE, CameraSpec, Episode, Obs, RobotRLError, Spec
@@ -27,7 +27,11 @@ IMAGES = "observations/images"
 
 def files(path: Path) -> list[Path]:
     """The episodes in the folder or file `path`, by their numbers; none: it holds other things."""
-    found = [path] if path.is_file() else [f for kind in ("*.hdf5", "*.h5") for f in path.glob(kind)]
+    found = (
+        [path]
+        if path.is_file()
+        else [paths.inside(path, f.name) for kind in ("*.hdf5", "*.h5") for f in path.glob(kind)]
+    )
     return sorted(found, key=lambda f: (int((re.findall("[0-9]+", f.stem) or ["0"])[-1][:9]), f.name))
 
 

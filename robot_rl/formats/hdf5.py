@@ -16,6 +16,7 @@ from robot_rl import unpacking
 from robot_rl.formats import guard, hdf5_guard, metadata, pictures
 from robot_rl.formats.account import Account
 from robot_rl.formats.metadata import Metadata
+from robot_rl.formats.seen import LARGEST, odd
 from robot_rl.types import CameraSpec, RobotRLError
 
 PIECE = 16  # pictures read at a time
@@ -97,9 +98,9 @@ def array(parent: h5py.Group, key: str, where: str, rows: int | None = None) -> 
     unpacking.require(2 * size, f"{where}: '{key}' {found.shape}")
     with guard.reading(f"{where}: '{key}'"):
         values = found[:rows]
-    if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
-        first = int(np.argmax(~np.isfinite(values).reshape(len(values), -1).all(1)))
-        raise RobotRLError(f"{where}: '{key}' holds NaN or infinity, first at step {first}; remove it from the file")
+    if np.issubdtype(values.dtype, np.floating) and not (sound := np.abs(values) <= LARGEST).all():
+        first = int(np.argmax(~sound.reshape(len(values), -1).all(1)))
+        raise RobotRLError(f"{where}: '{key}' holds {odd(values)}, first at step {first}; remove it from the file")
     return values
 
 

@@ -48,7 +48,10 @@ class Dataset:
         self.features, self.rate, self.recordings = meta.features, meta.rate, meta.recordings
         self._arm, self._ignore_rewards, self._meta = meta.arm, ignore_rewards, meta
         self.own = metadata.read_json(meta.file(OURS)) if (self.path / OURS).exists() else None
-        self.cameras = {_camera_name(key): key for key, feature in self.features.items() if feature.is_picture}
+        self.cameras: dict[str, str] = {}
+        for key in (key for key, feature in self.features.items() if feature.is_picture):
+            if self.cameras.setdefault(name := _camera_name(key), key) != key:
+                self.account.leave_out(key, f"its name would be {name}, as that of {self.cameras[name]}; rename one")
         self.action = self._action()
         self.states = self._states()
 
@@ -56,7 +59,7 @@ class Dataset:
         """What the dataset's robot sees and commands; of its cameras those that are named."""
         pictures.chosen(list(self.cameras), cameras, str(self.path))
         if self.own is not None:
-            own = Spec.from_dict(self.own.object("spec").values)
+            own = metadata.spec(self.own.object("spec"))
             kept = tuple(pictures.sized(c, image_size) for c in own.cameras if c.name in cameras)
             return replace(own, cameras=kept)
         images = tuple(pictures.sized(self._camera(name), image_size) for name in cameras)
@@ -129,9 +132,8 @@ class Dataset:
     def _own_stamps(self) -> set[str]:
         if self.own is None:
             return set()
-        return {
-            str(key) for told in self.own.items("episodes") if isinstance(told, dict) for key in told.get("stamps", [])
-        }
+        told = [Metadata(f"{self.own.where}: episodes", e) for e in self.own.items("episodes") if isinstance(e, dict)]
+        return {str(key) for each in told for key in each.items("stamps", [])}
 
     def _columns(self, spec: Spec) -> list[str]:
         """Of the files, those that an episode needs: others may be large."""
@@ -153,7 +155,8 @@ class Dataset:
             if key in told:
                 continue
             if feature.is_picture:
-                name = _camera_name(key)
+                if self.cameras[name := _camera_name(key)] != key:
+                    continue  # said before
                 there = f"{len(self.filmed([name]))} of {len(self.recordings)} episodes have its pictures"
                 self.account.leave_out(f"camera {name}", f"ask for it with --cameras; {there}")
             else:
@@ -201,6 +204,7 @@ class Dataset:
             state.add(*self._state(rows, str(file)), str(file))
             names = _channel_names(self.action, "action")
             action.add(names, tables.numbers(rows, self.action.key, str(file), self.action.shape[0]), str(file))
+        rotations.tell_unclear(state.names or [], self.account)
         return state.channels(), action.channels()
 
     def _state(self, rows: Any, where: str) -> tuple[list[str], np.ndarray]:

@@ -5,6 +5,7 @@ Nothing in it is believed: what is missing, of another type or outside the datas
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ class Meta:
     """The folder `meta` of the dataset in `path`."""
 
     def __init__(self, path: Path, account: Account) -> None:
-        self.path, self._account = path, account
+        self.path, self._account, self._files = path, account, dict[str, Path]()
         self.info = metadata.read_json(self.file("meta/info.json"))
         self.version = self.info.text("codebase_version")
         if self.version not in READABLE:
@@ -94,8 +95,10 @@ class Meta:
         self._require_sound()
 
     def file(self, relative: str) -> Path:
-        """A file of the dataset, which lies in it."""
-        return paths.inside(self.path, relative)
+        """A file of the dataset, which lies in it; looked for once, as a file holds up to thousands of episodes."""
+        if (found := self._files.get(relative)) is None:
+            found = self._files[relative] = paths.inside(self.path, relative)
+        return found
 
     def _recordings_v2(self) -> list[Recording]:
         found = []
@@ -148,7 +151,7 @@ class Meta:
         if not self.recordings:
             raise RobotRLError(f"{self.path} holds no episodes: meta/ lists none; record or download it again")
         numbers = [r.number for r in self.recordings]
-        if twice := {n for n in numbers if numbers.count(n) > 1} if len(set(numbers)) != len(numbers) else set():
+        if twice := [n for n, count in Counter(numbers).items() if count > 1]:
             raise RobotRLError(f"{self.path}: meta/ lists the episodes {sorted(twice)[:5]} twice; mend or download it")
         there = {file: file.exists() for file in {r.data for r in self.recordings}}
         missing = sorted(str(file.relative_to(self.path)) for file, found in there.items() if not found)

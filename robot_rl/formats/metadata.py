@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from robot_rl.formats import guard
-from robot_rl.types import RobotRLError
+from robot_rl.types import RobotRLError, Spec
 
 LARGEST = 64 * 2**20  # bytes of a file of metadata
 
@@ -92,10 +92,18 @@ def parsed(data: str | bytes, where: str) -> Metadata:
     return Metadata(where, value)
 
 
+def spec(told: Metadata) -> Spec:
+    """The Spec that a recording of our own tells."""
+    try:
+        return Spec.from_dict(told.values)
+    except RobotRLError as error:
+        raise RobotRLError(f"{told.where}: {error}") from error
+
+
 def text(file: Path) -> str:
     """The text in `file`."""
     guard.require_file(file)
     if file.stat().st_size > LARGEST:
         raise RobotRLError(f"{file} has {file.stat().st_size} bytes; metadata of more than {LARGEST} are not read")
     with guard.reading(str(file)):
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")  # some editors of Windows begin with a mark

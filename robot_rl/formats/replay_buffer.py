@@ -8,7 +8,6 @@ picture does not stay at the fill value in all its numbers for a whole chunk. El
 
 from __future__ import annotations
 
-import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ import numpy as np
 import zarr
 
 from robot_rl import unpacking, zarr_metadata
-from robot_rl.formats import guard
+from robot_rl.formats import guard, metadata
 from robot_rl.formats.account import Account
+from robot_rl.formats.seen import LARGEST, odd
 from robot_rl.types import RobotRLError, Spec
 from robot_rl.zarr_files import Zipped
 
@@ -48,8 +48,7 @@ class Buffer:
         """Of a buffer of our own; None: another project's."""
         if (told := self.attributes.get(SPEC)) is None:
             return None
-        with guard.reading(f"{self.path}: the attribute '{SPEC}'"):
-            return Spec.from_dict(json.loads(str(told)))
+        return metadata.spec(metadata.parsed(str(told), f"{self.path}: the attribute '{SPEC}'"))
 
     def array(self, key: str, optional: bool = False) -> Any:
         """data/`key`, known to be complete; None where it is `optional` and not there."""
@@ -77,11 +76,11 @@ class Buffer:
             raise RobotRLError(f"{self.path}: data/{key} has shape {array.shape}; it must be (rows, numbers)")
         unpacking.require(16 * array.size, f"{self.path}: data/{key} {array.shape}")
         values = self.rows(array, key, 0, self.ends[-1]).astype(np.float64)
-        bad = ~np.isfinite(values).all(1)
+        bad = ~(np.abs(values) <= LARGEST).all(1)
         if bad.any():
             raise RobotRLError(
-                f"{self.path}: data/{key} holds NaN or infinity in {bad.sum()} rows, first in row "
-                f"{int(np.argmax(bad))}; remove the episodes they belong to"
+                f"{self.path}: data/{key} holds {odd(values)} in {bad.sum()} rows, first "
+                f"in row {int(np.argmax(bad))}; remove the episodes they belong to"
             )
         return values
 

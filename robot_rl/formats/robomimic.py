@@ -18,7 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from robot_rl.formats import guard, hdf5, pictures
+from robot_rl.formats import guard, hdf5, metadata, pictures
 from robot_rl.formats.account import Account
 from robot_rl.formats.robomimic_foreign import ForeignFile
 from robot_rl.types import CameraSpec, Episode, RobotRLError, Spec
@@ -134,7 +134,7 @@ def _episodes(path: Path, spec: Spec, chosen: set[str] | None) -> Iterator[Episo
 
 
 def _own_spec(file: h5py.File, cameras: Sequence[str], image_size: int | None) -> Spec:
-    spec = Spec.from_dict(hdf5.json_attribute(file["data"], SPEC).values)
+    spec = metadata.spec(hdf5.json_attribute(file["data"], SPEC))
     pictures.chosen([c.name for c in spec.cameras], cameras, file.filename)
     kept = [c for c in spec.cameras if not cameras or c.name in cameras]
     return replace(spec, cameras=tuple(pictures.sized(c, image_size) for c in kept))

@@ -71,7 +71,11 @@ class ForeignFile:
     # ------------------------------------------------------------------------------------------------- the Spec
 
     def _laid_out(self, file: h5py.File, cameras: tuple[str, ...]) -> Layout:
+        if odd := sorted({*file["data"]} - {name for name, _, _ in hdf5.demos(file)}):
+            more = f" and {len(odd) - 6} more" if len(odd) > 6 else ""
+            self._account.leave_out(f"data/{', '.join(odd[:6])}{more}", "not called demo_<i>")
         _, where, first = next(hdf5.demos(file, self._chosen))
+        self._first = {*_observations(first, "obs", where)}
         vectors: list[str] = []
         found: dict[str, CameraSpec] = {}
         for key, item in _observations(first, "obs", where).items():
@@ -104,7 +108,9 @@ class ForeignFile:
         deltas = tuple(Channel(f"action_{i}", "", -1.0, 1.0) for i in range(size))
         if self._absolute:
             self._account.note("actions are absolute, as env_args says: their range is the one seen in the file")
-        robots = self._settings.values.get("robots") or ""
+        rotations.tell_unclear(state.names or [], self._account)
+        told = self._settings.values.get("robots") or ""
+        robots = told if isinstance(told, (str, list)) else [told]
         return Spec(
             world=f"robomimic:{self._arguments.text('env_name', 'unknown')}",
             arm=robots if isinstance(robots, str) else " and ".join(map(str, robots)),
@@ -138,6 +144,8 @@ class ForeignFile:
     def _state(self, demo: h5py.Group, group: str, where: str) -> tuple[list[str], np.ndarray]:
         """Names and values (N, S) of all vectors in demo/group."""
         there = _observations(demo, group, where)
+        for key in sorted({*there} - self._first):
+            self._account.leave_out(f"obs/{key}", "the first demonstration does not have it")
         names: list[str] = []
         columns: list[np.ndarray] = []
         if lacks := [key for key in self._layout.vectors if key not in there]:
@@ -206,7 +214,7 @@ class ForeignFile:
             raise RobotRLError(f"{where}: actions have {actions.shape[1]} numbers, before it {len(self.spec.action)}")
         if self._absolute:
             return np.clip(control.to_unit(actions, self.spec.action), -1.0, 1.0).astype(np.float32)
-        if (reach := np.abs(actions).max(initial=0.0)) > 1.0 + 1e-6:
+        if (reach := np.abs(actions.astype(np.float64)).max(initial=0.0)) > 1.0 + 1e-6:  # of int8 -128 is abs(-128)
             raise RobotRLError(
                 f"{where}: actions {actions.shape} reach {reach:.4g}; by env_args they are deltas in [-1, 1]. "
                 "If they are absolute, say so there (controller_configs: control_delta false), or convert them"

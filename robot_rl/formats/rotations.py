@@ -2,7 +2,8 @@
 
 A quaternion and its negative are the same rotation, and recorders change from one to the other; axis times angle jumps
 where the angle passes pi. Neither may be a jump in what a policy sees. Which numbers are a rotation is told by their
-names, as in "robot0_eef_quat_site_0", "ee.qw", "eef_rot_axis_angle_2"; numbers without such names stay as they are.
+names, as in "robot0_eef_quat_site_0", "ee.qw", "eef_rot_axis_angle_2"; numbers without such names stay as they are,
+and so does what has more numbers than one rotation (`tell_unclear`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from robot_rl.formats.account import Account
 from robot_rl.geometry import matrix_from_quat, rot6d_from_matrix
 from robot_rl.types import RobotRLError
 
@@ -32,10 +34,10 @@ def continuous(
     columns: list[np.ndarray] = []
     at = 0
     while at < len(names):
-        if (order := _quaternion(names[at : at + 4], scalar_first)) is not None:
+        if (order := _quaternion(names[at : at + 4], scalar_first)) is not None and not _goes_on(names, at, 4):
             quat = values[:, at : at + 4][:, order]
             stem, matrix, size = _stem(names[at]), matrix_from_quat(_unit(quat, names[at], where)), 4
-        elif len(names) > at + 2 and _rotation(names[at : at + 3], ("012", "xyz"), AXIS_ANGLE):
+        elif _is_axis_angle(names[at : at + 3]) and not _goes_on(names, at, 3):
             stem, matrix, size = _stem(names[at]), _matrix_from_vectors(values[:, at : at + 3]), 3
         else:
             told.append(names[at])
@@ -46,6 +48,26 @@ def continuous(
         columns.append(rot6d_from_matrix(matrix))
         at += size
     return told, np.concatenate(columns, 1) if columns else np.empty((len(values), 0))
+
+
+def tell_unclear(names: Sequence[str], account: Account) -> None:
+    """Say what `continuous` left as it was though it is called a rotation: it has more numbers than one."""
+    for at, name in enumerate(names):
+        size = 4 if _quaternion(names[at : at + 4], False) else 3 if _is_axis_angle(names[at : at + 3]) else 0
+        if size and _goes_on(names, at, size):
+            account.note(
+                f"{_stem(name)} is called a rotation and has more than {size} numbers: they are kept as they are. If "
+                "they are two rotations, or an axis and its angle, split or convert them first"
+            )
+
+
+def _goes_on(names: Sequence[str], at: int, size: int) -> bool:
+    """Whether behind the `size` components from `at` on there is another of the same."""
+    return len(names) > at + size and names[at + size] in (names[at][:-1] + str(size), names[at][:-1] + "w")
+
+
+def _is_axis_angle(names: Sequence[str]) -> bool:
+    return len(names) == 3 and _rotation(names, ("012", "xyz"), AXIS_ANGLE) is not None
 
 
 def _rotation(names: Sequence[str], components: tuple[str, ...], kind: re.Pattern[str]) -> str | None:

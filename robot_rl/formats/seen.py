@@ -8,7 +8,13 @@ import numpy as np
 
 from robot_rl.types import Channel, RobotRLError
 
+LARGEST = 1e30  # what no robot measures, and float32 still holds
 STILL = 1e-5  # of its size, or of 1 where that is smaller: a channel that moves by less does not move
+
+
+def odd(values: np.ndarray) -> str:
+    """What keeps `values` from being a recording, in words."""
+    return f"numbers beyond {LARGEST:g}" if np.isfinite(values).all() else "NaN or infinity"
 
 
 class Ranges:

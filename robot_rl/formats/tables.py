@@ -10,6 +10,7 @@ import numpy as np
 
 from robot_rl import unpacking
 from robot_rl.formats import guard
+from robot_rl.formats.seen import LARGEST, odd
 from robot_rl.types import RobotRLError
 
 WIDEST = 4096  # numbers in a row of a column
@@ -70,9 +71,9 @@ def numbers(rows: Any, key: str, where: str, width: int | None = None) -> np.nda
         values = values.astype(np.float64).reshape(rows.num_rows, size)
     if width is not None and size != width:
         raise RobotRLError(f"{where}: '{key}' has {size} numbers in a row, meta/info.json says {width}")
-    if not np.isfinite(values).all():
-        first = int(np.argmax(~np.isfinite(values).all(1)))
-        raise RobotRLError(f"{where}: '{key}' holds NaN or infinity, first in row {first}; remove that episode")
+    if not (sound := np.abs(values) <= LARGEST).all():
+        first = int(np.argmax(~sound.all(1)))
+        raise RobotRLError(f"{where}: '{key}' holds {odd(values)}, first in row {first}; remove that episode")
     return values
 
 
