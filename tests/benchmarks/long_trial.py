@@ -146,6 +146,9 @@ class Processes:
     def log(self, name: str) -> Path:
         return self._out / f"{name}.log"
 
+    def last_line(self, name: str) -> str:
+        return self.log(name).read_text().strip().rpartition("\n")[2]
+
     def send(self, name: str, number: int) -> None:
         self.running[name].send_signal(number)
 
@@ -249,7 +252,6 @@ class Trial:
 
     def fault_policy_killed(self) -> bool:
         self.processes.end("deploy", signal.SIGKILL)
-        threading.Timer(1.5, self.processes.start, ["deploy"]).start()
         return True
 
     def fault_policy_killed_while_homing(self) -> bool:
@@ -325,10 +327,14 @@ def stays(watcher: Watcher, name: str, seconds: float) -> None:
         watcher.verdicts.blame(f"{name}: the stop did not hold: '{reason}', now '{watcher.stopped}' {watcher.status}")
 
 
-def recover(watcher: Watcher, name: str) -> None:
-    """The person resets, until it is accepted; then the policy commands again."""
+def recover(trial: Trial, name: str) -> None:
+    """The person resets, until it is accepted, and starts a policy that ended; then it commands again."""
+    watcher, processes = trial.watcher, trial.processes
     end, answer = time.monotonic() + RECOVERY, None
     while time.monotonic() < end:
+        if processes.running["deploy"].poll() is not None:
+            print("  the person starts deploy again; it said:", processes.last_line("deploy"), flush=True)
+            processes.start("deploy")
         if watcher.latched:
             answer = watcher.call("reset")
         elif not watcher.stopped and watcher.status.get("holder") in ("policy", "homing"):
@@ -341,7 +347,7 @@ def recover(watcher: Watcher, name: str) -> None:
 def run(trial: Trial, minutes: float, every: float) -> None:
     """A fault every so often, each with its judgement."""
     watcher, random = trial.watcher, trial.random
-    recover(watcher, "begin")
+    recover(trial, "begin")
     end, due = time.monotonic() + 60 * minutes, time.monotonic()
     while time.monotonic() < end:
         due = max(due + every, time.monotonic())
@@ -352,7 +358,7 @@ def run(trial: Trial, minutes: float, every: float) -> None:
         if must and np.isfinite(took):
             stays(watcher, name, random.uniform(2, 5))
         watcher.verdicts.tried.setdefault(name, []).append(took)
-        recover(watcher, name)
+        recover(trial, name)
         time.sleep(max(due - time.monotonic(), 0.0))
 
 
