@@ -73,6 +73,7 @@ class Watcher:
         self.status: dict[str, str] = {}
         self.stopped, self.status_at = "", -np.inf
         self.travelled = 0.0  # of all setpoints [m]
+        self.moved_at = -np.inf  # when a setpoint moved last, by the steady clock [s]
         self._last: tuple[float, np.ndarray] | None = None
         node.create_subscription(PoseStamped, "setpoint", self._judge, 100)
         node.create_subscription(DiagnosticStatus, "arm_status", self._take_status, 1)
@@ -120,6 +121,7 @@ class Watcher:
             elapsed, way = stamp - self._last[0], float(np.linalg.norm(position - self._last[1]))
             if elapsed < 5 * period:  # else it was silent in between, and may have been armed elsewhere
                 self.travelled += way
+                self.moved_at = time.monotonic() if way > 0 else self.moved_at
                 if way > limits.speed * max(period, elapsed + 0.2 * period) + 1e-6:
                     self.verdicts.blame(f"a setpoint moved {1000 * way:.1f} mm in {1000 * elapsed:.1f} ms")
         self._last = stamp, position
@@ -352,6 +354,9 @@ def run(trial: Trial, minutes: float, every: float) -> None:
     while time.monotonic() < end:
         due = max(due + every, time.monotonic())
         name = str(random.choice(sorted(trial.faults)))
+        moving = time.monotonic() + 10.0
+        while time.monotonic() > watcher.moved_at + 0.1 and time.monotonic() < moving:
+            time.sleep(0.01)  # who has a lease and has said nothing yet has nothing to fall silent with
         print(f"{name}: while {watcher.status.get('holder')} commands", flush=True)
         must = trial.faults[name]()
         took = latched(watcher, name) if must else np.nan
