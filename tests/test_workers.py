@@ -132,7 +132,7 @@ def test_what_a_dead_worker_played_is_played_again(play, tmp_path):
 
 def test_what_a_hanging_worker_played_is_played_again(play, tmp_path, monkeypatch):
     plain = play(ToyEnv)
-    monkeypatch.setattr(workers, "PATIENCE", 8.0)
+    monkeypatch.setattr(workers, "PATIENCE", 25.0)
     assert same(plain, play(partial(Cursed, flags=str(tmp_path), hang=True)))
     assert len(list(tmp_path.iterdir())) == 1, "it did hang"
 
