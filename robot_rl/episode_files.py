@@ -23,7 +23,7 @@ import numcodecs
 import numpy as np
 import zarr
 
-from robot_rl import unpacking, zarr_metadata
+from robot_rl import memory, unpacking, zarr_metadata
 from robot_rl.formats import paths
 from robot_rl.types import Episode, RobotRLError, Spec
 from robot_rl.zarr_chunks import require_form
@@ -331,7 +331,7 @@ def _open_array(directory: Path, name: str, *, damaged: bool = False) -> Any:
     """
     folder = paths.inside(directory.parent, f"{directory.name}/{name}")
     entries = [e for e in os.scandir(folder) if not e.is_dir()]  # a folder: the name of another array goes on
-    unpacking.require(sum(e.stat().st_size for e in entries), f"{folder}")
+    memory.require(sum(e.stat().st_size for e in entries), f"{folder}")
     files = {f"{name}/{entry.name}": _content(directory, f"{name}/{entry.name}") for entry in entries}
     if damaged:
         files = _only_chunks(files, f"{name}/.zarray", str(directory))

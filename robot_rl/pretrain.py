@@ -13,6 +13,7 @@ import torch
 from robot_rl import fingerprints, fitting, joint, ranges
 from robot_rl.episodes import EpisodeStore
 from robot_rl.progress import progress
+from robot_rl.quality import no_success
 from robot_rl.runs import Run
 from robot_rl.types import RobotRLError, Spec
 from robot_rl.windows import Windows
@@ -65,10 +66,6 @@ class PretrainConfig:
     """of the initial weights and the batches"""
 
 
-NO_SUCCESS = (
-    "they are imitated all the same, and `refine` will not take them: it learns from rewards. Did they succeed, then "
-    "the recording does not say so, or it was made for another goal than this world's"
-)
 FREE = ("pretrain.save_every", "pretrain.threads", "pretrain.device")  # may change on resuming
 GROWS = ("pretrain.steps",)
 
@@ -111,8 +108,8 @@ def windows_of(
     places = [(s, i) for s in sources for i in range(len(s))][:most]
     used = [(s, sum(s is t for t, _ in places)) for s in sources]
     episodes = [s.read(i, images=False) for s, i in places]
-    if episodes and not any(e.success for e in episodes):
-        print(f"WARNING  none of the {len(episodes)} episodes shows a success; {NO_SUCCESS}", file=sys.stderr)
+    for warning in no_success(sources[0].spec, episodes):  # they are imitated all the same
+        print(f"WARNING  {warning}", file=sys.stderr)
     windows = Windows(episodes, policy.horizon, policy.n_obs)
     if not blind:
         windows.see(sources[0].spec.cameras, (s.read(i) for s, i in places))

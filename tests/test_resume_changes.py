@@ -132,7 +132,7 @@ def test_practice_and_training_say_why(places, tmp_path, capsys):
     assert "unknown world 'robomimic:Lift'" in (said := capsys.readouterr().err) and "--evaluate 0" in said
     assert call(*unbuilt, 0) == 0, "it can be trained on all the same"
     assert call("pretrain", "--out", tmp_path / "f", "--store", places["failures"], "--steps", 1) == 0
-    assert "none of the 3 episodes shows a success" in capsys.readouterr().err
+    assert "none of 3 episodes is a success, and refiners need some" in capsys.readouterr().err
 
 
 def copied(store, place):
@@ -184,6 +184,8 @@ def test_what_is_available_is_what_the_machine_and_its_container_have(tmp_path, 
     (tmp_path / "memory.current").write_text("1000\n")
     monkeypatch.setattr(memory, "CGROUP", tmp_path)
     assert memory.available() == 2000
+    (tmp_path / "memory.stat").write_text("anon 400\ninactive_file 500\n")
+    assert memory.available() == 2500, "the idle page cache is given back"
     (tmp_path / "memory.max").write_text("max\n")
     assert memory.available() > 2**26
 

@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from robot_rl import unpacking
+from robot_rl import memory
 from robot_rl.formats import guard, hdf5_guard, metadata, pictures
 from robot_rl.formats.account import Account
 from robot_rl.formats.metadata import Metadata
@@ -95,7 +95,7 @@ def array(parent: h5py.Group, key: str, where: str, rows: int | None = None) -> 
     """The first `rows` rows, or all, of a demonstration's dataset; raises where it is missing, or NaN or infinite."""
     found = dataset(parent, key, where)
     size = found.dtype.itemsize * int(np.prod(found.shape[1:], dtype=np.float64)) * (rows or found.shape[0])
-    unpacking.require(2 * size, f"{where}: '{key}' {found.shape}")
+    memory.require(2 * size, f"{where}: '{key}' {found.shape}")
     with guard.reading(f"{where}: '{key}'"):
         values = found[:rows]
     if np.issubdtype(values.dtype, np.floating) and not (sound := np.abs(values) <= LARGEST).all():

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from robot_rl import unpacking
+from robot_rl import memory
 from robot_rl.formats import guard
 from robot_rl.types import CameraSpec, RobotRLError
 
@@ -42,7 +42,7 @@ def gathered(found: Iterable[np.ndarray], count: int, camera: CameraSpec, where:
     The memory for them is asked for first; no more than one picture is held beside them.
     """
     size = COPIES * count * int(np.prod(camera.shape)) * camera.dtype.itemsize
-    unpacking.require(size, f"{where}: {count} pictures of '{camera.name}' (smaller ones with --image-size)")
+    memory.require(size, f"{where}: {count} pictures of '{camera.name}' (smaller ones with --image-size)")
     rows, at = np.empty((count, *camera.shape), camera.dtype), 0
     for picture in islice(found, count):
         rows[at] = _fitted(picture, camera, f"{where}: picture {at}")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from robot_rl import unpacking, zarr_metadata
+from robot_rl import memory, zarr_metadata
 from robot_rl.formats import guard, metadata
 from robot_rl.formats.account import Account
 from robot_rl.formats.seen import LARGEST, odd
@@ -74,7 +74,7 @@ class Buffer:
         array = self.array(key)
         if array.ndim != 2 or not 0 < array.shape[1] <= 4096:
             raise RobotRLError(f"{self.path}: data/{key} has shape {array.shape}; it must be (rows, numbers)")
-        unpacking.require(16 * array.size, f"{self.path}: data/{key} {array.shape}")
+        memory.require(16 * array.size, f"{self.path}: data/{key} {array.shape}")
         values = self.rows(array, key, 0, self.ends[-1]).astype(np.float64)
         bad = ~(np.abs(values) <= LARGEST).all(1)
         if bad.any():

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from robot_rl import unpacking
+from robot_rl import memory, unpacking
 from robot_rl.formats import guard
 from robot_rl.formats.seen import LARGEST, odd
 from robot_rl.types import RobotRLError
@@ -33,7 +33,7 @@ def table(file: Path, columns: Sequence[str] | None = None, without: str | None 
         kept = [n for n in opened.schema_arrow.names if without is None or not n.startswith(without)]
         size = sum(told.row_group(i).total_byte_size for i in range(told.num_row_groups)) + 8 * told.num_rows
         unpacking.require_plausible(size, file.stat().st_size, str(file))
-        unpacking.require(2 * size, f"{file}: its {told.num_rows} rows")
+        memory.require(2 * size, f"{file}: its {told.num_rows} rows")
         return opened.read(columns=list(columns) if columns is not None else kept)
 
 

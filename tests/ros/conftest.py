@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ros.rig import robot_yaml
+
 ROOT = Path(__file__).parents[2]
 DOMAINS = range(1, 102)  # of 0 to 101, those that Linux leaves free ports for; 0 is where people work
 
@@ -63,6 +65,18 @@ def spawn(domain, tmp_path):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         print(f"--- {process.args[1:]} ended with {process.returncode}:\n{process.log.read_text(errors='replace')}")
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    """The rig's robot."""
+    return robot_yaml(tmp_path / "robot.yaml")
+
+
+@pytest.fixture
+def arm_node(spawn, file):
+    """Its arm node, a process of its own."""
+    return spawn("-m", "drivers.arm_node", "--robot", file)
 
 
 @pytest.fixture

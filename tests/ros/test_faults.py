@@ -17,16 +17,6 @@ pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture
-def file(tmp_path):
-    return robot_yaml(tmp_path / "robot.yaml")
-
-
-@pytest.fixture
-def arm_node(spawn, file):
-    return spawn("-m", "drivers.arm_node", "--robot", file)
-
-
-@pytest.fixture
 def rig(node, file, arm_node):
     """Armed for the policy; at the end no setpoint that was ever sent may have left box or speed."""
     rig = Rig(node, file)

@@ -10,20 +10,10 @@ import pytest
 
 from drivers.check_gripper import actions
 from drivers.gripper import TRIES, GripperAction
-from tests.ros.rig import MIDDLE, Rig, robot_yaml
+from tests.ros.rig import MIDDLE, Rig
 
 pytestmark = pytest.mark.timeout(90)
 PART = 0.45  # of the way from closed to open
-
-
-@pytest.fixture
-def file(tmp_path):
-    return robot_yaml(tmp_path / "robot.yaml")
-
-
-@pytest.fixture
-def arm_node(spawn, file):
-    return spawn("-m", "drivers.arm_node", "--robot", file)
 
 
 def set_scale(rig, value):

@@ -55,16 +55,6 @@ class Parts(Rig):
 
 
 @pytest.fixture
-def file(tmp_path):
-    return robot_yaml(tmp_path / "robot.yaml")
-
-
-@pytest.fixture
-def arm_node(spawn, file):
-    return spawn("-m", "drivers.arm_node", "--robot", file)
-
-
-@pytest.fixture
 def rig(node, file, arm_node):
     rig = Parts(node, file)
     rig.silent = set()
