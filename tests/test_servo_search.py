@@ -97,12 +97,13 @@ def test_the_judge_finds_each_breach():
     limits = servo_search.World._robot(
         SimpleNamespace(
             rng=np.random.default_rng(0), turn=servo_search.Rotation.from_quat(DOWN),
-            position=np.array([0.5, 0.0, 0.3]), joints_sent=False, profile="servo_twist",
+            position=np.array([0.5, 0.0, 0.3]), joints_sent=False, profile="servo_twist", arm=panda(),
         )
     ).limits  # fmt: skip
+    limits = replace(limits, jerk=0.0)
     here, still = np.array([0.5, 0.0, 0.3]), (np.zeros(3), np.zeros(3))
 
-    def breaches(*changes):
+    def breaches(*changes, limits=limits):
         judge = Judge(limits, 0.01, np.ones(7), (-3 * np.ones(7), 3 * np.ones(7)), lambda q: panda().pose(q))
         seen = Seen((here, DOWN), None, still, 1.0, (here, DOWN, np.zeros(7)), True, False, 1.0)
         for change in ({}, {}, {}, *changes):
@@ -115,6 +116,9 @@ def test_the_judge_finds_each_breach():
     assert {"outside the box", "speed"} <= breaches({"setpoint": (here + 1.0, DOWN)})
     assert "beyond the cone" in breaches({"setpoint": (here, np.array([0.0, 0.0, 0.0, 1.0]))})
     assert "acceleration" in breaches({"setpoint": (here + 0.1 * way, DOWN)})
+    jerky = replace(limits, jerk=5.0)  # at 100 periods a second: the acceleration may change by 0.05 m/s^2 in one
+    ramp = [{"setpoint": (here + [0.0, 0.0, 1e-6 * k], DOWN)} for k in (0.0, 1.0, 30.0, 90.0, 180.0)]
+    assert "jerk" not in breaches(*ramp) and "jerk" in breaches(*ramp, limits=jerky)
     moving = [{"setpoint": (here + k * 0.2 * way, DOWN)} for k in range(6)]
     assert "ends while it moves" in breaches(*moving, {"setpoint": None})
     assert {"joint speed", "joint acceleration"} <= breaches(*[{"joints": q * np.ones(7)} for q in (0.0, 0.5, 0.0)])
@@ -219,7 +223,7 @@ def test_a_reset_is_answered_before_the_first_reading_after_a_step_of_the_clock(
     world.silent = 10**6
     world.run(60)
     node, stamp = world.node, world.times.now
-    node.heard["joint_states"](servo_search.numbers_msg(stamp, [*servo_search.JOINTS, "finger"], np.append(world.q, 1)))
+    node.heard["joint_states"](servo_search.numbers_msg(stamp, [*world.arm.joints, "finger"], np.append(world.q, 1)))
     node.heard["current_pose"](servo_search.pose_msg(stamp, "base", world.position, world.turn.as_quat()))
     node.heard["wrench"](servo_search._wrench(stamp, np.zeros(6)))
     with servo_search.frozen(world.times):

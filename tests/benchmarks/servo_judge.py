@@ -3,7 +3,7 @@
 One `Judge` sees, servo period by servo period, what the arm's node published, what it had been told of the arm, and
 what was done to it. It counts what breaks a law, by the law's name:
 
-- not finite; outside the box; beyond the cone; setpoint speed, turn speed, acceleration, turn acceleration; where it
+- not finite; outside the box; beyond the cone; speed, acceleration and jerk of the setpoint and of its turn; where it
   was silent it begins from rest where it ended, and it ends at rest;
 - it begins elsewhere only at the measured pose, and only where that is farther from where it ended than the lead;
 - joints: range, step, change of step; and the setpoint is where they bring the tool;
@@ -61,6 +61,8 @@ class Judge:
     _last: tuple[np.ndarray, np.ndarray] | None = None
     _rates: tuple[np.ndarray, np.ndarray] | None = None
     """of the last period; None: of one that was not seen"""
+    _pushes: tuple[np.ndarray, np.ndarray] | None = None
+    """changes of the rates, likewise"""
     _joints: np.ndarray | None = None
     _steps: np.ndarray | None = None
     _twist: tuple[np.ndarray, np.ndarray] = (np.zeros(3), np.zeros(3))
@@ -80,6 +82,11 @@ class Judge:
         self._see_lead(now)
         self._silent = now.setpoint is None
 
+    def forget(self) -> None:
+        """A new node: it cannot know what the one before sent, and that one, killed, could not brake."""
+        self._last = self._rates = self._pushes = self._joints = self._steps = None
+        self._twist, self._silent = (np.zeros(3), np.zeros(3)), True
+
     def _see_setpoint(self, now: Seen) -> None:
         if now.setpoint is None:
             if (
@@ -88,7 +95,9 @@ class Judge:
                 and _size(self._rates[0]) > self.limits.acceleration * self.period + SLACK
             ):
                 self.found["ends while it moves"] += 1
-            self._rates = np.zeros(3), np.zeros(3)
+            if not self._silent and self._pushes:
+                self._see_jerks((np.zeros(3), np.zeros(3)))
+            self._rates = self._pushes = np.zeros(3), np.zeros(3)
             return
         position, quaternion = now.setpoint
         self.setpoints += 1
@@ -103,11 +112,11 @@ class Judge:
         if math.acos(min(max(float(axis @ np.array(c.axis)), -1.0), 1.0)) > c.tilt + SLACK:
             self.found["beyond the cone"] += 1
         if self._last is not None and self._begins_anew(position, turn, now):
-            self._last, self._rates, self._joints, self._steps = None, None, None, None
+            self._last = self._rates = self._pushes = self._joints = self._steps = None
         if self._last is not None:
             self._see_rates(position, turn, now.scale)
         else:
-            self._rates = None
+            self._rates = self._pushes = None
         self._last = position, turn
 
     def _begins_anew(self, position: np.ndarray, turn: np.ndarray, now: Seen) -> bool:
@@ -135,7 +144,16 @@ class Judge:
                 self.found[f"{name}speed"] += 1
             if _size(rate - before) > hardest * T + 3 * SLACK:
                 self.found[f"{name}acceleration"] += 1
-        self._rates = rates
+        pushes = (rates[0] - last[0]) / T, (rates[1] - last[1]) / T
+        if self._rates is not None:
+            self._see_jerks(pushes)
+        self._rates, self._pushes = rates, pushes if self._rates is not None else None
+
+    def _see_jerks(self, pushes: tuple[np.ndarray, np.ndarray]) -> None:
+        jerks = self.limits.jerk, self.limits.turn_jerk
+        for name, push, before, most in zip(("", "turn "), pushes, self._pushes or pushes, jerks, strict=True):
+            if most and _size(push - before) > most * self.period + SLACK / self.period:
+                self.found[f"{name}jerk"] += 1
 
     def _see_joints(self, joints: np.ndarray, now: Seen) -> None:
         c, T, (low, high) = self.limits, self.period, self.ranges

@@ -5,7 +5,7 @@ topics and clocks, in worlds of random limits and rates, with each of the four p
 sags, is stopped by its brakes, is let go, is pushed; its readings are late, lose numbers, go silent, freeze; the
 stamps' clock steps by 0.02 s to an hour; policy and person wish sensible, far, wild and malformed things, take over,
 let go, die; a person stops and resets; it goes home; it is slowed; the node is started anew. Joint profiles begin near
-singularities.
+singularities, of a Panda and of a UR5e in turn; every other world of the others keeps limits of jerk too.
 servo_judge.py, which knows the limits only, judges every period. Prints what was done and what broke a law.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter, deque
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -28,10 +29,10 @@ from drivers.robot_file import ControllerFile, GripperFile, KinematicsFile, Robo
 from robot_rl.types import RobotRLError
 from tests.benchmarks.fake_ros import FakeNode, Times, frozen
 from tests.benchmarks.servo_judge import Judge, Seen
-from tests.benchmarks.singular_paths import Arm, singular
+from tests.benchmarks.singular_paths import ARMS, Arm, singular
 
 PROFILES = ("cartesian_impedance", "joint_trajectory", "forward_command", "servo_twist")
-JOINTS = tuple(f"joint{i}" for i in range(1, 8))
+JOINT_PROFILES = PROFILES[1:3]
 STEPS = (0.02, 0.03, 0.05, 0.5, 10.0, 3600.0)
 WORLD = 1500  # periods of one world
 OUT = (np.nan, np.inf, -np.inf)
@@ -42,7 +43,7 @@ class World:
 
     def __init__(self, rng: np.random.Generator, profile: str, arm: Arm, did: Counter[str]) -> None:
         self.rng, self.profile, self.arm, self.did, self.times = rng, profile, arm, did, Times()
-        self.joints_sent = profile in ("joint_trajectory", "forward_command")
+        self.joints_sent = profile in JOINT_PROFILES
         self.q = self._joints()
         self.position, self.turn = arm.pose(self.q)
         self.robot = self._robot()
@@ -64,7 +65,9 @@ class World:
 
     def _joints(self) -> np.ndarray:
         """Where it begins."""
-        return singular("Panda", self.rng) if self.joints_sent else np.array([0.0, -0.3, 0.0, -2.2, 0.0, 2.0, 0.8])
+        if self.joints_sent:
+            return singular(self.arm.name, self.rng)
+        return np.array([0.0, -0.3, 0.0, -2.2, 0.0, 2.0, 0.8])
 
     def _robot(self) -> RobotFile:
         rng = self.rng
@@ -79,9 +82,15 @@ class World:
         )  # fmt: skip
         home = self.position + rng.uniform(-0.1, 0.1, 3)
         home = np.clip(home, limits.box_low, limits.box_high)
-        kinematics = KinematicsFile("robosuite:panda", JOINTS, "right_hand", "link0") if self.joints_sent else None
+        kinematics, arm = None, self.arm
+        if self.joints_sent:
+            kinematics = KinematicsFile(f"robosuite:{arm.name.lower()}", arm.joints, "right_hand", arm.base)
+        elif rng.random() < 0.5:
+            limits = replace(
+                limits, jerk=rng.uniform(5.0, 200.0), turn_jerk=rng.choice([0.0, rng.uniform(10.0, 500.0)])
+            )
         return RobotFile(
-            world="search", arm="Panda", joints=JOINTS, base_frame="base",
+            world="search", arm=arm.name, joints=arm.joints, base_frame="base",
             gripper=GripperFile("finger", 0.0, 1.0), controller=ControllerFile(self.profile, "sink"), limits=limits,
             state=(StateGroup("position", ("x", "y", "z"), "m", (-2.0,) * 3, (2.0,) * 3),), move=0.02, turn=0.1,
             home=(*home, *self.turn.as_quat()), kinematics=kinematics, servo_rate=float(rng.choice([50, 100, 200])),
@@ -94,8 +103,7 @@ class World:
         with frozen(self.times), patch("drivers.kinematics.from_file", lambda _: self.arm.kinematics):  # read once
             self.arm_node = ArmNode(self.node, self.robot)
         self.scale = 1.0
-        self.judge._last = self.judge._joints = None  # what the node before sent it cannot know
-        self.judge._twist = np.zeros(3), np.zeros(3)
+        self.judge.forget()
 
     def run(self, periods: int) -> None:
         """So many periods."""
@@ -184,7 +192,7 @@ class World:
         if self.broken:
             self.broken -= 1
             self._lose(numbers)
-        joints = numbers_msg(stamp, [*JOINTS, "finger"], numbers["j"])
+        joints = numbers_msg(stamp, [*self.arm.joints, "finger"], numbers["j"])
         node.heard["joint_states"](joints)
         node.heard["wrench"](_wrench(stamp, numbers["w"]))
         node.heard["current_pose"](pose_msg(stamp, "base", numbers["p"], numbers["q"]))
@@ -303,11 +311,13 @@ def search(
     periods: int, seed: int, profiles: tuple[str, ...] = PROFILES, world_periods: int = WORLD
 ) -> tuple[Counter[str], Counter[str], Counter[str]]:
     """What broke a law, what was done, and how many periods and setpoints of each profile were judged."""
-    arm, found, did, judged = Arm("Panda"), Counter[str](), Counter[str](), Counter[str]()
+    arms = {name: Arm(name) for name in ARMS}
+    found, did, judged = Counter[str](), Counter[str](), Counter[str]()
     worlds = -(-periods // world_periods)
     for k in range(worlds):
         profile = profiles[k % len(profiles)]
-        world = None
+        joints_sent, world = profile in JOINT_PROFILES, None
+        arm = arms["UR5e" if joints_sent and k // len(profiles) % 2 else "Panda"]
         while world is None:
             rng = np.random.default_rng([seed, k, did["impossible robots"]])
             try:

@@ -42,6 +42,7 @@ class Arm:
 
     def __init__(self, name: str) -> None:
         folder, joints, base = ARMS[name]
+        self.name, self.joints, self.base = name, tuple(joints), base
         path = MODELS / folder / "robot.xml"
         self.kinematics, self.limits = MujocoKinematics(path, joints, "right_hand", base), arm_limits(name)
         self._model = mujoco.MjModel.from_xml_path(str(path))
