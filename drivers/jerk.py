@@ -17,7 +17,10 @@ from drivers.braking import Motion, Mover
 from robot_rl.geometry import quat_from_vector, quat_inverse, quat_product, unit_quat, vector_from_quat
 
 LONGEST = 1000  # periods of a braking
-SHARES = (1.0, 0.5, 0.2, 0.0)  # of a wanted velocity, that are tried
+SHARES = (1.0, 0.7, 0.4, 0.2, 0.1, 0.0)  # of a wanted velocity, that are tried
+LAST = len(SHARES) - 1
+BEYOND = (1e-5, 1e-4)  # so far a braking may end beyond the goal [m], [rad]
+Pose = tuple[np.ndarray, np.ndarray]  # position (3,) [m], quaternion xyzw (4,)
 EASE = 0.9  # share of the hardest stop that a way to a goal reckons with
 NONE = 1e6  # more jerk than any limits of acceleration allow [m/s^3], [rad/s^3]
 
@@ -66,13 +69,38 @@ class JerkMover(Mover):
         ways = [vector_from_quat(quat_product(turn, quat_inverse(motion.turn)))]
         if self.tilt > 0 and np.linalg.norm(ways[0]) > 0:
             ways.append(self._swing_and_twist(motion.turn, turn))
-        for share in SHARES:
-            for way in ways:
-                moved = self._steered(motion, share * velocity, share * self._wanted(way / T, True))
-                if self._keeps_all(motion, [moved]) and (brake := self._braking(moved)) is not None:
-                    late = np.abs(moved.velocity - move).max() > 1e-6 or np.abs(moved.turning - way / T).max() > 1e-6
-                    return replace(moved, brake=brake), bool(late)
+        for way in ways:
+            moved = self._stoppable(motion, (position, turn), velocity, self._wanted(way / T, True))
+            if moved is not None:
+                late = np.abs(moved.velocity - move).max() > 1e-6 or np.abs(moved.turning - way / T).max() > 1e-6
+                return moved, bool(late)
         return self.braked(motion), True
+
+    def _stoppable(
+        self, motion: JerkMotion, goal: Pose, velocity: np.ndarray, turning: np.ndarray
+    ) -> JerkMotion | None:
+        """As near to these velocities as leaves a braking within the limits that goes no farther than the goal.
+
+        What has been accelerated goes on for a while: without looking at where the braking ends, a setpoint would
+        swing about its goal. None: there is no such motion but the braking that was found before.
+        """
+        shares = [0, 0]  # of SHARES: of the velocity, of the turning
+        while shares != [LAST, LAST]:
+            moved = self._steered(motion, SHARES[shares[0]] * velocity, SHARES[shares[1]] * turning)
+            brake = self._braking(moved) if self._keeps_all(motion, [moved]) else None
+            beyond = [True, True] if brake is None else self._beyond(motion, (brake or (moved,))[-1], goal)
+            if brake is not None and not any(beyond):
+                return replace(moved, brake=brake)
+            if all(much == LAST for much, too_far in zip(shares, beyond, strict=True) if too_far):
+                return None
+            shares = [min(much + too_far, LAST) for much, too_far in zip(shares, beyond, strict=True)]
+        return None
+
+    def _beyond(self, motion: Motion, end: Motion, goal: Pose) -> list[bool]:
+        """Whether a braking ends beyond the goal, seen from where it begins: its place, its turn."""
+        ways = goal[0] - motion.position, vector_from_quat(quat_product(goal[1], quat_inverse(motion.turn)))
+        left = goal[0] - end.position, vector_from_quat(quat_product(goal[1], quat_inverse(end.turn)))
+        return [float(w @ v) < -much * math.sqrt(w @ w) for w, v, much in zip(ways, left, BEYOND, strict=True)]
 
     def ways_to_rest(self, motion: Motion) -> tuple[float, float]:
         """See `Mover`; the acceleration takes its time."""

@@ -80,6 +80,26 @@ def test_whatever_is_asked_for_jerk_and_all_else_are_kept(seed, jerk):
     assert np.arccos(np.clip(-tool, -1, 1)).max() <= limits.tilt + 1e-6
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.floats(0.0005, 0.2), st.floats(0.0, 0.6), st.floats(5.0, 200.0), st.floats(1.0, 6.0), st.booleans())
+@example(0.01, 0.0, 10.5, 2.0, False)  # it swung by 5 mm, for 2 s
+def test_fault_f38_a_place_to_stop_at_is_not_passed(far, roll, jerk, acceleration, moves):
+    """Nor is it swung about: from rest, and from a motion towards it that could still end before it."""
+    gate = begun(replace(LIMITS, jerk=jerk, turn_jerk=3 * jerk, acceleration=acceleration))
+    motion, place = gate._motion, gate._motion.position
+    for tick in range(20 if moves else 0):
+        motion, _ = gate._mover.towards(motion, place + [(tick + 1) * 0.004, 0.0, 0.0], DOWN, staying=False)
+    rest = motion.brake[-1].position[0] if motion.brake else motion.position[0]
+    goal, turn = np.array([rest + far, 0.0, 0.3]), quat_product(quat_from_vector(np.array([roll, 0.0, 0.0])), DOWN)
+    goal = np.minimum(goal, HIGH)
+    passed, ticks = 0.0, 0
+    while not (motion.rests and np.abs(motion.position - goal).max() < 1e-4):
+        motion, _ = gate._mover.towards(motion, goal, turn, staying=True)
+        passed, ticks = max(passed, motion.position[0] - goal[0]), ticks + 1
+        assert ticks < 150
+    assert passed < 1e-4
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.tuples(*(st.floats(lo, hi) for lo, hi in zip(LOW, HIGH, strict=True))), st.floats(-0.3, 0.3))
 def test_a_place_to_stop_at_is_reached_and_kept(goal, roll):

@@ -38,6 +38,7 @@ class Calm(World):
         near = robot.limits
         wide = {"box_low": tuple(self.position - 0.3), "box_high": tuple(self.position + 0.3), "age": 0.2}
         wide |= {"speed": 0.25, "turn_speed": 0.6, "acceleration": 2.0, "turn_acceleration": 6.0, "lead": 0.1}
+        wide |= {"jerk": 0.0, "turn_jerk": 0.0}
         return replace(robot, limits=replace(near, **{**wide, **self.limits}), servo_rate=100.0)
 
     def _joints(self):
@@ -160,14 +161,15 @@ def test_fault_f35_a_pose_that_stands_still_or_is_old_ends_the_twists(what, most
     assert world.arm_node.controller.resting and not world.node.publishers["sink"].sent
 
 
-def test_twists_rest_when_the_node_is_asked_to_end():
-    world = Calm("servo_twist").begin(0.1)
+@pytest.mark.parametrize("jerk", [0.0, 10.0])
+def test_twists_rest_when_the_node_is_asked_to_end(jerk):
+    world = Calm("servo_twist", jerk=jerk).begin(0.1)
     world.arm_node.servo.stop("the node is shut down")
     periods = 0
     while not (world.arm_node.servo.gate.rests and world.arm_node.controller.resting):
         world.run(1)
         periods += 1
-    assert periods < 60 and not world.judge.found
+    assert periods < (60 if not jerk else 100) and not world.judge.found
 
 
 @pytest.mark.parametrize("profile", ["cartesian_impedance", "servo_twist"])
