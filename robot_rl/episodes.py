@@ -156,6 +156,10 @@ class EpisodeStore:
             sha.update(f"{name} ".encode() + self._attributes(name))
         return sha.hexdigest()
 
+    def digests(self) -> list[str]:
+        """SHA-256 of each episode's attributes, in which are the checksums of all else: alike for copies alone."""
+        return [hashlib.sha256(self._attributes(name)).hexdigest() for name in self._names]
+
     def follow(self, poll: float = 0.5, timeout: float | None = None) -> Iterator[Episode]:
         """Every episode, those to come too; looks every `poll` s and ends after `timeout` s without a new one."""
         last = time.monotonic()

@@ -1,7 +1,8 @@
-"""What an HDF5 file may ask of who reads it: nothing outside itself, and no more memory than its bytes can mean.
+"""What an HDF5 file may ask of who reads it: nothing outside itself, nothing twice, and no more memory than it means.
 
-An HDF5 file can name other files as the place of its data (external storage, external links, virtual datasets), and a
-dataset of 8 TiB takes no room in it at all. Everything that lies in a file is looked at before anything is read.
+An HDF5 file can name other files as the place of its data (external storage, external links, virtual datasets), one of
+its own objects by two names (hard and soft links: a demonstration would count double), and a dataset of 8 TiB takes no
+room in it at all. Everything that lies in a file is looked at before anything is read.
 """
 
 from __future__ import annotations
@@ -46,10 +47,16 @@ def require_numbers(dataset: h5py.Dataset, where: str) -> None:
 def _judge(file: h5py.File) -> RobotRLError | None:
     """What is wrong with `file`; errors are returned, as HDF5 calls back through C."""
     size, wrong, total = os.path.getsize(file.filename), list[RobotRLError](), 0
+    names, soft = {h5py.h5o.get_info(file["/"].id).addr: "/"}, list[str]()
 
-    def link(name: bytes, info: Any) -> bool:
-        if info.type not in (h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT):  # a soft one stays in the file
-            wrong.append(_outside(file, name.decode(errors="replace"), "a link into another file"))
+    def link(path: bytes, info: Any) -> bool:
+        name = path.decode(errors="replace")
+        if info.type == h5py.h5l.TYPE_SOFT:
+            soft.append(name)
+        elif info.type != h5py.h5l.TYPE_HARD:
+            wrong.append(_outside(file, name, "a link into another file"))
+        elif (first := names.setdefault(info.u, name)) != name:  # of a hard link `u` is the address of its object
+            wrong.append(_twice(file, name, first))
         return bool(wrong)
 
     def item(name: str, found: Any) -> bool:
@@ -63,6 +70,7 @@ def _judge(file: h5py.File) -> RobotRLError | None:
         return bool(wrong) or None  # type: ignore[return-value]  # h5py goes on at None alone
 
     file.id.links.visit(link, info=True)
+    wrong += [_twice(file, name, str(file[name].name)) for name in soft if name in file]  # else it leads nowhere
     if not wrong:
         _require_attributes(file, file["/"], size)
         file.visititems(item)
@@ -106,6 +114,13 @@ def _outside(file: h5py.File, name: str, why: str) -> RobotRLError:
     return RobotRLError(
         f"{file.filename}: {name} is {why}; nothing outside the file is read. Copy the data into it (h5repack, or "
         "h5py's Group.copy with expand_external=True)"
+    )
+
+
+def _twice(file: h5py.File, name: str, first: str) -> RobotRLError:
+    return RobotRLError(
+        f"{file.filename}: {name} is a link to {first}, another name of the same data, which would count double: "
+        f"remove one (`del file['{name}']` in h5py), or copy the data where they are meant twice (Group.copy)"
     )
 
 
