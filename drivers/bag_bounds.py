@@ -64,7 +64,7 @@ def _require_mcap(file: Path) -> None:
             bag.seek(at)
             kind, length = struct.unpack("<BQ", _read(bag, HEADER, file))
             if length > size - at - HEADER:
-                raise RobotRLError(f"the bag {file} is cut off in the record at byte {at}: {MEND}")
+                raise RobotRLError(f"the bag {file} cannot be read (cut off in the record at byte {at}): {MEND}")
             summary = 0 if at == summary else summary
             if kind == CHUNK:
                 chunks[at] = _chunk(bag, length, f"{file}: the chunk at byte {at}")
@@ -133,7 +133,7 @@ def _require_indexed(entry: bytes, chunks: dict[int, Chunk], where: str) -> None
 def _read(bag: BinaryIO, size: int, where: Path | str) -> bytes:
     data = bag.read(size)
     if len(data) != size:
-        raise RobotRLError(f"{where} is cut off: {MEND}")
+        raise RobotRLError(f"the bag {where} cannot be read (cut off): {MEND}")
     return data
 
 

@@ -1,6 +1,7 @@
 """The words of a command become a verb and its values; what is wrong with them is said in one line, as all else is.
 
-tyro draws a box around what it refuses, wrapped to the terminal's width. Its words are kept, the box is not.
+tyro draws a box around what it refuses, of lines or dashes, wrapped to the terminal's width. Its words are kept, the
+box is not.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import io
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from functools import partial, wraps
@@ -82,8 +84,9 @@ def _unwrapped() -> Iterator[None]:
 
 def in_a_line(box: str) -> str:
     """What tyro says in a `box`, without its frame, title, explanations of options, and where help is."""
-    inner = [FRAME.sub("", line)[1:].rstrip() for line in box.splitlines()]
-    title, *lines = [line for line in inner if line.strip()] or ["the command cannot be understood"]
+    inner = [FRAME.sub("", line).rstrip() for line in box.splitlines()]
+    title, *lines = [line for line in inner if line.strip(" -")] or ["the command cannot be understood"]
+    lines = textwrap.dedent("\n".join(lines)).splitlines()
     told, guessed = list[str](), list[str]()
     into = told
     for line in lines:

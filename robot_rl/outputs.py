@@ -234,8 +234,8 @@ def _is_store(path: Path) -> bool:
     """Whether the folder `path` is one of `episodes.py`, whatever else is missing in it."""
     root = path / ".zattrs"
     try:
-        if not root.is_file():
-            return False
+        if not root.is_file() or (path / ".lock").exists():
+            return root.is_file()
         with root.open("rb") as file:
             return STORE in file.read(MARK)
     except OSError:

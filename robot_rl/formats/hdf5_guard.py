@@ -19,6 +19,7 @@ from robot_rl.types import RobotRLError
 MOST_UNPACKED = 4 * unpacking.GIB  # of all datasets, be the file as small as it likes
 LARGEST_ATTRIBUTE = 64 * 2**20  # bytes; the model of a robosuite scene takes 1e5
 MOST_STRINGS = 1000  # of an attribute; each of them could be the same large one
+RECORDED = ("observations", "action", "data")  # where demonstrations are: ALOHA's, and all others'
 KINDS = "biuf"  # numpy's: numbers and booleans
 FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
 DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)  # what h5py raises for torn objects
@@ -47,16 +48,10 @@ def require_numbers(dataset: h5py.Dataset, where: str) -> None:
 def _judge(file: h5py.File) -> RobotRLError | None:
     """What is wrong with `file`; errors are returned, as HDF5 calls back through C."""
     size, wrong, total = os.path.getsize(file.filename), list[RobotRLError](), 0
-    names, soft = {h5py.h5o.get_info(file["/"].id).addr: "/"}, list[str]()
 
-    def link(path: bytes, info: Any) -> bool:
-        name = path.decode(errors="replace")
-        if info.type == h5py.h5l.TYPE_SOFT:
-            soft.append(name)
-        elif info.type != h5py.h5l.TYPE_HARD:
-            wrong.append(_outside(file, name, "a link into another file"))
-        elif (first := names.setdefault(info.u, name)) != name:  # of a hard link `u` is the address of its object
-            wrong.append(_twice(file, name, first))
+    def link(name: bytes, info: Any) -> bool:
+        if info.type not in (h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT):  # a soft one stays in the file
+            wrong.append(_outside(file, name.decode(errors="replace"), "a link into another file"))
         return bool(wrong)
 
     def item(name: str, found: Any) -> bool:
@@ -70,13 +65,31 @@ def _judge(file: h5py.File) -> RobotRLError | None:
         return bool(wrong) or None  # type: ignore[return-value]  # h5py goes on at None alone
 
     file.id.links.visit(link, info=True)
-    wrong += [_twice(file, name, str(file[name].name)) for name in soft if name in file]  # else it leads nowhere
     if not wrong:
+        _require_single(file)
         _require_attributes(file, file["/"], size)
         file.visititems(item)
     if not wrong and total > max(MOST_UNPACKED, unpacking.RATIO * size):
         wrong.append(_absurd(file, "its datasets", f"{size:,} bytes for {total / unpacking.GIB:,.2f} GiB"))
     return wrong[0] if wrong else None
+
+
+def _require_single(file: h5py.File) -> None:
+    """Raise where two names among the demonstrations, by hard or soft links, lead to one object."""
+    names: dict[tuple[int, int], str] = {}
+    left = [key for key in RECORDED if key in file]
+    while left:
+        item = file.get(name := left.pop())
+        if item is None:  # a soft link to nowhere
+            continue
+        about = h5py.h5o.get_info(item.id)
+        if (first := names.setdefault((about.fileno, about.addr), name)) != name:
+            raise RobotRLError(
+                f"{file.filename}: {name} is a link to {first}: the same data would count double. Remove one of them "
+                f"(`del file['{name}']` in h5py), or copy the data where they are meant twice (Group.copy)"
+            )
+        if isinstance(item, h5py.Group):
+            left += [f"{name}/{key}" for key in sorted(item, reverse=True)]
 
 
 def _unpacked(file: h5py.File, dataset: h5py.Dataset, size: int) -> int:
@@ -114,13 +127,6 @@ def _outside(file: h5py.File, name: str, why: str) -> RobotRLError:
     return RobotRLError(
         f"{file.filename}: {name} is {why}; nothing outside the file is read. Copy the data into it (h5repack, or "
         "h5py's Group.copy with expand_external=True)"
-    )
-
-
-def _twice(file: h5py.File, name: str, first: str) -> RobotRLError:
-    return RobotRLError(
-        f"{file.filename}: {name} is a link to {first}, another name of the same data, which would count double: "
-        f"remove one (`del file['{name}']` in h5py), or copy the data where they are meant twice (Group.copy)"
     )
 
 
