@@ -30,19 +30,18 @@ def require_distinct(stores: Sequence[EpisodeStore]) -> None:
     for i, store in enumerate(stores):
         for other in stores[:i]:
             if os.path.samefile(store.path, other.path):
-                how = "" if store.path == other.path else f", which is {other.path}"
+                how = "" if store.path == other.path else f", which is {other.path},"
                 raise RobotRLError(
-                    f"the store {store.path}{how}, is named twice: its episodes would count double; name it once"
+                    f"the store {store.path}{how} is named twice: its episodes would count double; name it once"
                 )
     held: dict[str, tuple[EpisodeStore, int]] = {}
     for store in stores:
-        own = {digest: (store, i) for i, digest in enumerate(store.digests())}
-        if shared := [digest for digest in own if digest in held]:
+        own = {recorded: (store, i) for i, recorded in enumerate(store.recorded())}
+        if shared := [recorded for recorded in own if recorded in held]:
             (first, there), (_, here) = held[shared[0]], own[shared[0]]
             raise RobotRLError(
-                f"{len(shared)} of the {len(store)} episodes of the store {store.path} are copies of some of "
-                f"{first.path}, such as episode {here} of its episode {there}: they would count double; name only one "
-                "of the two"
+                f"{len(shared)} of the {len(store)} episodes of the store {store.path} were recorded as some of "
+                f"{first.path}, such as {here} as its {there}: they would count double; name only one of the two"
             )
         held |= own
 

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 import pytest
 
-from drivers import bag_bounds, ros_arguments
+from drivers import bag, bag_bounds, ros_arguments
 from robot_rl import control, evaluate, imports, joint, outputs, prior
 from robot_rl.cli import VERBS, main
 from robot_rl.command_line import in_a_line
@@ -173,6 +173,15 @@ def copied(path: Path) -> Path:
     return Path(shutil.copytree(path, path.with_name("copy")))
 
 
+def imported_twice(path: Path) -> Path:
+    """The same episodes, of which other things are told."""
+    store = EpisodeStore.open(path)
+    with EpisodeStore.create(path.with_name("again"), store.spec) as again:
+        for episode in store:
+            again.append(replace(episode, meta={"source": "elsewhere"}))
+    return again.path
+
+
 def grown(path: Path) -> Path:
     """A copy to which another episode was added."""
     with EpisodeStore.create(copied(path), EpisodeStore.open(path).spec) as copy:
@@ -183,6 +192,7 @@ def grown(path: Path) -> Path:
 AGAIN = {
     "itself": lambda p: p, "with a slash": lambda p: f"{p}/", "by a detour": lambda p: f"{p}/../{p.name}",
     "by a link": linked, "a copy": copied, "a copy that grew": grown,
+    "imported twice": imported_twice,
 }  # fmt: skip
 TAKE_SEVERAL = {
     "pretrain": ("--store", ()), "reward": ("--store", ()), "refine": ("--demos", ("--policy", "{policy}")),
@@ -312,6 +322,27 @@ def test_files_and_messages_packed_by_themselves_are_refused(tmp_path: Path, beg
     reader = SimpleNamespace(readers=[SimpleNamespace(compression_mode="message")])
     with pytest.raises(RobotRLError, match="packed one by one.*ros2 bag convert"):
         bag_bounds.require_plain_messages(reader, tmp_path)
+
+
+@pytest.mark.parametrize(("storage", "mode"), [("MCAP", "STORAGE"), ("MCAP", "FILE"), ("SQLITE3", "MESSAGE")])
+def test_bags_as_their_own_writer_packs_them(tmp_path: Path, storage: str, mode: str) -> None:
+    rosbag2 = pytest.importorskip("rosbags.rosbag2")
+    from rosbags.typesys import Stores, get_typestore
+
+    types, kind = get_typestore(Stores.ROS2_JAZZY), "std_msgs/msg/Bool"
+    writer = rosbag2.Writer(tmp_path / "bag", version=9, storage_plugin=getattr(rosbag2.StoragePlugin, storage))
+    writer.set_compression(getattr(rosbag2.CompressionMode, mode), rosbag2.CompressionFormat.ZSTD)
+    with writer:
+        row = writer.add_connection("/success", kind, typestore=types)
+        for k in range(500):
+            writer.write(row, k, types.serialize_cdr(types.types[kind](data=bool(k % 2)), kind))
+    if mode != "STORAGE":
+        with pytest.raises(RobotRLError, match="compression_mode: " + mode.lower()), bag._opened(tmp_path / "bag"):
+            pass
+        return
+    with bag._opened(tmp_path / "bag") as reader:
+        found = [reader.deserialize(raw, kind).data for _, _, raw in reader.messages()]
+    assert found == [bool(k % 2) for k in range(500)]
 
 
 TABLES = "CREATE TABLE topics(id INTEGER PRIMARY KEY, name TEXT); "
