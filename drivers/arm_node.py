@@ -18,7 +18,6 @@ import time
 from collections import deque
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +31,7 @@ from drivers.controllers import controller_for
 from drivers.gate import Gate, Ruling
 from drivers.gripper import gripper_for
 from drivers.messages import numbers_msg, pose_msg, pose_of, stamp_of
-from drivers.node_process import declare, make_node, spin, split_ros_arguments, start_ros
+from drivers.node_process import declare, make_node, place, spin, split_ros_arguments, start_ros
 from drivers.robot_file import RobotFile
 from drivers.servo import Servo
 from drivers.subscriptions import controllers_of, listen, name_of
@@ -364,7 +363,7 @@ def main(arguments: list[str] | None = None) -> int:
     interrupts.listen()
     own, ros = split_ros_arguments(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--robot", type=Path, required=True, help="the robot's YAML file")
+    parser.add_argument("--robot", type=place, required=True, help="the robot's YAML file")
     try:
         robot = robot_file.load(parser.parse_args(own).robot)
         asked = start_ros(ros)

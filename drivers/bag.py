@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from drivers import bag_bounds
 from drivers.actions import action_of
 from drivers.arm_listener import HISTORY, ArmReadings
 from drivers.messages import frame_of, pose_of, stamp_of
@@ -27,6 +28,7 @@ from drivers.robot_file import RobotFile
 from drivers.sync import Stream
 from drivers.take import Lease, Take, lease_in, marked
 from robot_rl import bounded_yaml
+from robot_rl.formats import guard
 from robot_rl.formats.paths import require_contained
 from robot_rl.types import Episode, RobotRLError, Target
 
@@ -267,9 +269,13 @@ def _opened(path: Path) -> Iterator[Any]:
         require_contained(path)
     if (about := path / "metadata.yaml").is_file():
         bounded_yaml.require_bounded(about, "the bag's", times=20)
+    bag_bounds.require_bounded(path)
     try:
-        with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY)) as reader:
+        with (
+            guard.reading(f"the bag {path}", (AnyReaderError, ReaderError, OSError)),
+            AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY)) as reader,
+        ):
+            bag_bounds.require_plain_messages(reader, path)
             yield reader
     except (AnyReaderError, ReaderError, OSError) as error:
-        mend = "`mcap recover` or `ros2 bag reindex` mends what a killed recorder left"
-        raise RobotRLError(f"the bag {path} cannot be read ({error}): {mend}") from error
+        raise RobotRLError(f"the bag {path} cannot be read ({error}): {bag_bounds.MEND}") from error

@@ -9,14 +9,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drivers import interrupts, robot_file
 from drivers.camera import LiveCamera
 from drivers.health import Level, StreamHealth, camera_limits
 from drivers.messages import image_msg, stamp_msg
-from drivers.node_process import declare, make_node, room_for_pictures, spin, split_ros_arguments, start_ros
+from drivers.node_process import declare, make_node, place, room_for_pictures, spin, split_ros_arguments, start_ros
 from drivers.opencv_camera import OpencvCamera
 from drivers.realsense import RealSenseCamera
 from drivers.robot_file import CameraFile, RobotFile
@@ -161,7 +160,7 @@ def _steady_clock() -> Any:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m drivers.camera_node", description=__doc__)
-    parser.add_argument("--robot", type=Path, required=True, help="the robot's YAML file")
+    parser.add_argument("--robot", type=place, required=True, help="the robot's YAML file")
     parser.add_argument("--camera", required=True, help="its name in that file")
     return parser
 

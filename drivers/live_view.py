@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +20,7 @@ import numpy as np
 from drivers import interrupts, robot_file
 from drivers.arm_listener import HISTORY
 from drivers.messages import path_of, pose_of, stamp_of
-from drivers.node_process import end_ros, make_node, split_ros_arguments, start_ros
+from drivers.node_process import end_ros, make_node, place, split_ros_arguments, start_ros
 from drivers.robot_file import RobotFile
 from drivers.ros_robot import RosStreams, spin_in_thread
 from drivers.stamps import SYSTEM, Clocks
@@ -153,8 +152,8 @@ def main(arguments: list[str] | None = None) -> int:
     interrupts.listen()
     own, ros = split_ros_arguments(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--robot", type=Path, required=True, help="the robot's YAML file")
-    parser.add_argument("--out", type=Path, help="write a recording *.rrd instead of opening a window")
+    parser.add_argument("--robot", type=place, required=True, help="the robot's YAML file")
+    parser.add_argument("--out", type=place, help="write a recording *.rrd instead of opening a window")
     parser.add_argument("--serve", type=int, default=0, help="let viewers on other machines read from this port")
     given = parser.parse_args(own)
     try:

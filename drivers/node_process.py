@@ -12,7 +12,7 @@ from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 from drivers import interrupts
-from drivers.ros_arguments import declare, require_known, said_once, split_ros_arguments, told_in_a_line
+from drivers.ros_arguments import declare, place, require_known, said_once, split_ros_arguments, told_in_a_line
 from robot_rl.types import RobotRLError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ __all__ = [
     "end_ros",
     "init_ros",
     "make_node",
+    "place",
     "room_for_pictures",
     "spin",
     "split_ros_arguments",

@@ -18,7 +18,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from drivers import interrupts, robot_file
 from drivers.actions import action_of
 from drivers.arm_listener import HISTORY
 from drivers.messages import pose_of, stamp_of
-from drivers.node_process import declare, end_ros, make_node, split_ros_arguments, start_ros
+from drivers.node_process import declare, end_ros, make_node, place, split_ros_arguments, start_ros
 from drivers.observer import Clock, Observer, Ticker
 from drivers.robot_file import RobotFile
 from drivers.ros_robot import RosClock, RosStreams, spin_in_thread
@@ -328,8 +327,8 @@ def main(arguments: list[str] | None = None) -> int:
     interrupts.listen()
     own, ros = split_ros_arguments(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--robot", type=Path, required=True, help="the robot's YAML file")
-    parser.add_argument("--out", type=Path, required=True, help="the store of episodes; one that is there goes on")
+    parser.add_argument("--robot", type=place, required=True, help="the robot's YAML file")
+    parser.add_argument("--out", type=place, required=True, help="the store of episodes; one that is there goes on")
     given = parser.parse_args(own)
     try:
         robot = robot_file.load(given.robot)

@@ -5,6 +5,7 @@ ROS takes a misspelt parameter without a word, and tells what it refuses in a tr
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import sys
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 OURS = ("speed_scale", "free_gib", "seed", "frame_id")  # parameters of our nodes: of one, but all may be given them
 ROS = ("use_sim_time", "start_type_description_service")
 PLACE = re.compile(r",? at \S+:\d+")  # in rcl's source
+
+
+def place(word: str) -> Path:
+    """The path that a node's option names, for argparse: "" would be the current folder, which nobody meant."""
+    if not word.strip():
+        raise argparse.ArgumentTypeError("it is empty; name a file or folder, the current folder is called '.'")
+    return Path(word)
 
 
 def split_ros_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:

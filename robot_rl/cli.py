@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
 from tyro.conf import arg, subcommand
 
 from drivers.node_process import split_ros_arguments
@@ -26,7 +25,7 @@ from policies.diffusion import DiffusionConfig
 from policies.flow import FlowConfig
 from policies.mlp import MlpConfig
 from policies.reward import ClassifierConfig
-from robot_rl import apart, checkpoints, outputs, ranges, report, start
+from robot_rl import apart, checkpoints, command_line, outputs, ranges, report, start
 from robot_rl import demo as demonstrating
 from robot_rl import distil as distilling
 from robot_rl import evaluate as evaluating
@@ -419,8 +418,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one verb; what the user can mend is said in one line. What follows --ros-args is ROS's."""
     arguments, _ = split_ros_arguments(sys.argv[1:] if arguments is None else arguments)
     verbs = {name: ranges.checked(name, verb) for name, verb in VERBS.items()}
-    run = partial(tyro.extras.subcommand_cli_from_dict, verbs, prog="robot-rl", description=__doc__, args=arguments)
-    return start.guarded(run)
+    return start.guarded(lambda: command_line.parsed(verbs, arguments, __doc__ or "")())
 
 
 if __name__ == "__main__":

@@ -129,6 +129,8 @@ def inspect(store: Path, out: Path | None = None, repair: bool = False, video_of
         repair: mend what a killed writer or a failing disk left; originals are kept
         video_of: the episode that the video shows
     """
+    if out is not None:
+        outputs.require_no_run(out)
     with nullcontext() if out is None else outputs.folder(out):
         print(inspecting.inspect(store, out, repair, video_of))
 

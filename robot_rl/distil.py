@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from robot_rl import fingerprints, ranges, vector
+from robot_rl import fingerprints, joint, ranges, vector
 from robot_rl.episodes import EpisodeStore
 from robot_rl.pretrain import FREE, GROWS, PolicyConfig, PretrainConfig, pretrain
 from robot_rl.progress import progress
@@ -49,9 +49,9 @@ def distil(
     about = {"stores": [str(Path(store).resolve()) for store in stores], "episodes": episodes, **about}
     with Run(out, "distil", {**about, "policy": policy, "pretrain": config}, free=FREE, grows=GROWS) as run:
         sources = [EpisodeStore.open(store) for store in stores]
-        for source in sources:
-            names, blind = (f"the store {source.path}", "the agent"), policy.vision is None
-            source.spec.require(spec, *names, state_only=blind, any_limit=True)
+        joint.require_distinct(sources)
+        for source in sources:  # ranges that were seen may be others: `pretrain` joins them
+            source.spec.joined(spec, f"the store {source.path}", "the agent", state_only=policy.vision is None)
         used = fingerprints.of_stores((source, len(source)) for source in sources)
         run.begin(used | fingerprints.of_files(made_of))
         _play(out / "episodes", spec, make_env, make_agent, seed, episodes, workers_)

@@ -156,6 +156,17 @@ class EpisodeStore:
             sha.update(f"{name} ".encode() + self._attributes(name))
         return sha.hexdigest()
 
+    def recorded(self) -> list[str]:
+        """The checksums of each episode's states and actions: alike where the same was recorded, however it came here.
+
+        They are read from its attributes; no array is.
+        """
+        try:
+            sums = [json.loads(self._attributes(name))["checksums"] for name in self._names]
+            return [json.dumps([each["obs/state"], each["action"]]) for each in sums]
+        except (KeyError, TypeError, ValueError) as error:
+            raise RobotRLError(f"{self.path} has a damaged episode ({error}); `robot-rl inspect --repair`") from error
+
     def follow(self, poll: float = 0.5, timeout: float | None = None) -> Iterator[Episode]:
         """Every episode, those to come too; looks every `poll` s and ends after `timeout` s without a new one."""
         last = time.monotonic()

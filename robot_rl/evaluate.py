@@ -58,14 +58,26 @@ def evaluate_once(
     workers_: int = 1,
     label: str = "evaluate",
 ) -> dict[str, Any]:
-    """As `evaluate`, kept in `file` and told; a result of the same start states that is there is not played again."""
-    known = journal.settings(file) if file.exists() else {"episodes": []}
-    if fresh := [row.get("seed") for row in known.get("episodes", ())] != start_states(seed, episodes):
+    """As `evaluate`, kept in `file` and told; a result of the same start states that is there is not played again.
+
+    One that was changed since is played anew: it decides which agent is promoted.
+    """
+    known = journal.settings(file) if file.exists() else {}
+    if fresh := not _is_of(known, start_states(seed, episodes)):
         known = evaluate(make_env, make_player, episodes=episodes, seed=seed, workers_=workers_, label=label)
     print(f"{label}: {in_words(known)}", flush=True)
     if fresh:
         write(known, file)  # after it was told: a full disk loses nothing
     return known
+
+
+def _is_of(result: dict[str, Any], seeds: list[int]) -> bool:
+    """Whether a result that was read is of these start states, and whole: its summary is that of its episodes."""
+    rows = result.get("episodes")
+    try:
+        return [row["seed"] for row in rows or ()] == seeds and result.get("summary") == summary(rows or [])
+    except (KeyError, TypeError, ValueError, ArithmeticError):  # of a file that was changed
+        return False
 
 
 def describe(episode: Episode) -> dict[str, Any]:

@@ -30,6 +30,7 @@ PLAY, LEARN = "play", "learn"  # the parts of a run's folder
 WHOLE = (PLAY, LEARN)
 MIB = 2**20
 ROOM = 10 * MIB  # that must be free for a small file
+STORE, MARK = b'"robot-rl episodes"', 4096  # what the .zattrs of a store says of it, in so many first bytes
 OPENED = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
@@ -222,9 +223,29 @@ ELSEWHERE = "choose another place"
 
 
 def _require_outside_stores(path: Path) -> None:
-    """Raise where `path` lies in a store of episodes: what is written there may pass for an episode."""
-    if store := next((p for p in path.parents if (p / ".zattrs").is_file() and (p / ".lock").exists()), None):
-        raise RobotRLError(f"{path} lies in the store of episodes {store}, which holds nothing else; {ELSEWHERE}")
+    """Raise where `path` is a store of episodes, or lies in one: what is written there may pass for an episode."""
+    path = path.resolve()
+    if store := next((p for p in (path, *path.parents) if _is_store(p)), None):
+        what = "is a store of episodes, which" if store == path else f"lies in the store of episodes {store}, which"
+        raise RobotRLError(f"{path} {what} holds nothing else; {ELSEWHERE}")
+
+
+def _is_store(path: Path) -> bool:
+    """Whether the folder `path` is one of `episodes.py`, whatever else is missing in it."""
+    root = path / ".zattrs"
+    try:
+        if not root.is_file() or (path / ".lock").exists():
+            return root.is_file()
+        with root.open("rb") as file:
+            return STORE in file.read(MARK)
+    except OSError:
+        return False
+
+
+def require_no_run(path: Path) -> None:
+    """Raise where `path` is the folder of a run, which holds what the run wrote and nothing else."""
+    if (Path(path) / "config.json").is_file():
+        raise RobotRLError(f"{path} is the folder of a run, which holds nothing else; {ELSEWHERE}")
 
 
 def _made(path: Path) -> list[Path]:

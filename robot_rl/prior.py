@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from robot_rl import memory
+from robot_rl import joint, memory
 from robot_rl.episodes import EpisodeStore
 from robot_rl.runs import Run
 from robot_rl.types import Agent, Episode, RobotRLError
@@ -20,15 +21,21 @@ def used_of(run: Run, agent: Agent, demos: Sequence[Path]) -> list[tuple[Episode
 
     A store may have grown since, such as that of another agent that still practises: what is new is left out.
     """
-    used = []
-    for path, store in zip(demos, map(EpisodeStore.open, demos), strict=True):
-        blind = not agent.policy.sees_images
-        store.spec.require(agent.policy.spec, f"the store {path}", "the policy", state_only=blind, any_limit=True)
+    used, stores = [], [EpisodeStore.open(path) for path in demos]
+    joint.require_distinct(stores)
+    for path, store in zip(demos, stores, strict=True):
+        for warning in _expressed(store, agent):
+            print(f"WARNING  {warning}", file=sys.stderr)
         begun = run.sources.get(str(store.path.resolve()), {}).get("episodes", len(store))
         if begun < len(store):
             print(f"{path} has grown to {len(store)} episodes; this run goes on with its first {begun}")
         used.append((store, begun))
     return used
+
+
+def _expressed(store: EpisodeStore, agent: Agent) -> list[str]:
+    """Let `store` give its episodes in the ranges of the agent's policy; see `joint.express_for`."""
+    return joint.express_for(store, agent.policy.spec, "the policy", state_only=not agent.policy.sees_images)
 
 
 def named(stores: Sequence[Path]) -> list[str]:
@@ -68,7 +75,7 @@ def sparse(episode: Episode) -> bool:
 
 def _fitting(path: Path, n: int | None, agent: Agent) -> list[Episode]:
     store, sees = EpisodeStore.open(path), agent.policy.sees_images
-    store.spec.require(agent.policy.spec, f"the store {path}", "the policy", state_only=not sees, any_limit=True)
+    _expressed(store, agent)
     lengths = store.lengths(n)
     if sees:
         memory.require_pictures(store.spec.cameras, sum(lengths) + len(lengths))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from robot_rl import fingerprints, memory, ranges
+from robot_rl import fingerprints, joint, memory, ranges
 from robot_rl.episodes import EpisodeStore
 from robot_rl.progress import told
 from robot_rl.runs import Run, atomically
@@ -78,6 +78,7 @@ def train(
     described |= {"classifier": classifier, "reward": config}
     with Run(out, "reward", described, free=("reward.steps", "reward.threads")) as run:  # it trains anew each time
         used = [EpisodeStore.open(path) for path in [*stores, *([] if negatives is None else [negatives])]]
+        joint.join(used)
         torch.manual_seed(config.seed)
         model = classifier.build(used[0].spec)
         episodes = _episodes(used, negatives)
@@ -102,8 +103,6 @@ def train(
 def _episodes(stores: Sequence[EpisodeStore], negatives: Path | None) -> list[Episode]:
     """All of them, with their pictures; those of `negatives` without rewards."""
     spec, episodes = stores[0].spec, list[Episode]()
-    for store in stores:
-        spec.require(store.spec, f"the store {stores[0].path}", f"the store {store.path}", any_limit=True)
     lengths = [length + 1 for store in stores for length in store.lengths()]
     memory.require_pictures(spec.cameras, sum(lengths), copies=2)  # as episodes, and as pictures to draw from
     for store in stores:

@@ -23,15 +23,13 @@ from robot_rl.types import LARGEST_IMAGE, CameraSpec, Episode, Obs, RobotRLError
 RATE = 50.0  # [Hz]
 STATES = ("qpos", "qvel", "effort", "base_vel")  # of `observations`, in this order
 IMAGES = "observations/images"
+ENDINGS = (".hdf5", ".h5")
+MOST_FILES = 10_000  # looked at below a folder
 
 
 def files(path: Path) -> list[Path]:
     """The episodes in the folder or file `path`, by their numbers; none: it holds other things."""
-    found = (
-        [path]
-        if path.is_file()
-        else [paths.inside(path, f.name) for kind in ("*.hdf5", "*.h5") for f in path.glob(kind)]
-    )
+    found = [path] if path.is_file() else [paths.inside(path, f.name) for f in path.iterdir() if f.suffix in ENDINGS]
     return sorted(found, key=lambda f: (int((re.findall("[0-9]+", f.stem) or ["0"])[-1][:9]), f.name))
 
 
@@ -54,6 +52,8 @@ class Recordings:
         self, path: Path, account: Account, cameras: Sequence[str] = (), image_size: int | None = None
     ) -> None:
         self.files, self._account = files(path), account
+        _require_distinct(self.files)
+        _tell_others(path, self.files, account)
         state, action, longest = Ranges(), Ranges(), 0
         for each in self.files:
             with hdf5.opened(each) as file:
@@ -129,11 +129,34 @@ class Recordings:
     def _images(self, file: h5py.File, key: str, rows: int, camera: CameraSpec) -> np.ndarray:
         found = hdf5.dataset(file, f"{IMAGES}/{key}", file.filename)
         if len(found.shape) == 4:
-            return hdf5.images(file, f"{IMAGES}/{key}", file.filename, rows, camera)
+            return hdf5.images(file, f"{IMAGES}/{key}", file.filename, rows, camera, self._account)
         where = f"{file.filename}: '{IMAGES}/{key}'"
         return pictures.gathered(
-            (next(_decoded(found[i : i + 1], where)) for i in range(len(found))), rows, camera, where
+            (next(_decoded(found[i : i + 1], where)) for i in range(len(found))), rows, camera, where, self._account
         )
+
+
+def _require_distinct(found: Sequence[Path]) -> None:
+    """Raise where two names are of one file, by a hard or a symbolic link: its episode would count double."""
+    names: dict[tuple[int, int], Path] = {}
+    for file in found:
+        stat = file.stat()
+        if (first := names.setdefault((stat.st_dev, stat.st_ino), file)) is not file:
+            raise RobotRLError(f"{file} is a link to {first}: its episode would count double; remove one of the two")
+
+
+def _tell_others(path: Path, read: Sequence[Path], account: Account) -> None:
+    """Account for the HDF5 files in and below the folder `path` that are not `read`."""
+    below = path.rglob("*") if path.is_dir() else iter(())
+    others = [
+        str(file.relative_to(path))
+        for file, _ in zip(below, range(MOST_FILES), strict=False)
+        if file.suffix.lower() in ENDINGS and file not in read and file.is_file()
+    ]
+    if others := sorted(others):
+        more = " ..." if len(others) > 3 else ""
+        why = "only *.hdf5 and *.h5 directly in the folder are read; import a subfolder by itself"
+        account.leave_out(f"{len(others)} files, {', '.join(others[:3])}{more}", why)
 
 
 def _decoded(rows: np.ndarray, where: str) -> Iterator[np.ndarray]:

@@ -12,14 +12,16 @@ POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 @contextmanager
-def reading(where: str) -> Iterator[None]:
-    """RobotRLError that begins with `where`, a file and a key in it, for all that is raised within.
+def reading(where: str, known: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """RobotRLError that begins with `where`, a file and a key in it, for all that is raised within but what is `known`.
 
     h5py, zarr, pyarrow, PyAV and OpenCV raise two dozen kinds over files that are damaged or made up.
     """
     try:
         yield
     except RobotRLError:
+        raise
+    except known:
         raise
     except MemoryError as error:
         raise RobotRLError(f"{where} does not fit into memory; close other programs, or import a part of it") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -38,12 +38,15 @@ def opened(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
+DEMO = "demo_[0-9]{1,9}"
+
+
 def demos(file: h5py.File, chosen: set[str] | None = None) -> Iterator[tuple[str, str, h5py.Group]]:
     """Every demonstration, or those `chosen`, in the order recorded: its name, how to call it, and its group."""
     with guard.reading(f"{file.filename}: data"):
         data = file.get("data")
         names = list(data) if isinstance(data, h5py.Group) else []
-        found = [n for n in names if re.fullmatch("demo_[0-9]{1,9}", n) and (chosen is None or n in chosen)]
+        found = [n for n in names if re.fullmatch(DEMO, n) and (chosen is None or n in chosen)]
     if not found:
         raise RobotRLError(f"{file.filename} holds no demonstrations: it has no data/demo_<i>; is it another format?")
     for name in sorted(found, key=lambda n: int(n[5:])):
@@ -51,9 +54,13 @@ def demos(file: h5py.File, chosen: set[str] | None = None) -> Iterator[tuple[str
 
 
 def masked(file: h5py.File, filter_key: str | None, account: Account) -> set[str] | None:
-    """The demonstrations in the mask `filter_key`; None: all."""
+    """The demonstrations in the mask `filter_key`; None: all. What `data` holds beside demonstrations is told."""
     with guard.reading(f"{file.filename}: mask"):
-        masks = file.get("mask")
+        masks, data = file.get("mask"), file.get("data")
+        held = sorted(data) if isinstance(data, h5py.Group) else []
+    if odd := [name for name in held if not re.fullmatch(DEMO, name)]:
+        more = f" and {len(odd) - 6} more" if len(odd) > 6 else ""
+        account.leave_out(f"data/{', '.join(odd[:6])}{more}", "not called demo_<i>")
     there = sorted(masks) if isinstance(masks, h5py.Group) else []
     if filter_key is None:
         for name in there:
@@ -64,8 +71,13 @@ def masked(file: h5py.File, filter_key: str | None, account: Account) -> set[str
     where = f"{file.filename}: mask '{filter_key}'"
     with guard.reading(where):
         names = {name.decode() if isinstance(name, bytes) else str(name) for name in masks[filter_key][()].ravel()}
-    if not names or (unknown := sorted(n for n in names if n not in file["data"])):
-        raise RobotRLError(f"{where} names {', '.join(unknown[:3]) if names else 'nothing'}, which is not in the file")
+    if not names:
+        raise RobotRLError(f"{where} names nothing; choose another mask, or leave --filter-key out")
+    if unknown := sorted(names - {name for name in held if re.fullmatch(DEMO, name)}):
+        raise RobotRLError(
+            f"{where} names {some_of(unknown)}, which is not in the file as data/demo_<i>: mend the mask, rename the "
+            "demonstration so, or choose another mask"
+        )
     return names
 
 
@@ -113,16 +125,22 @@ def vector(parent: h5py.Group, key: str, where: str, rows: int | None = None) ->
 
 
 def images(
-    parent: h5py.Group, key: str, where: str, rows: int, camera: CameraSpec, last_of: str | None = None
+    parent: h5py.Group,
+    key: str,
+    where: str,
+    rows: int,
+    camera: CameraSpec,
+    account: Account,
+    last_of: str | None = None,
 ) -> np.ndarray:
     """The first `rows` pictures of a dataset as those of `camera`, and the last one of another dataset behind them.
 
-    Colours may come first or last.
+    Colours may come first or last. `account` tells where their sizes differ.
     """
     found, count = _pieces(parent, key, where, slice(0, rows)), rows
     if last_of is not None:
         found, count = chain(found, _pieces(parent, last_of, where, slice(rows - 1, rows))), rows + 1
-    return pictures.gathered(found, count, camera, f"{where}: '{key}'")
+    return pictures.gathered(found, count, camera, f"{where}: '{key}'", account)
 
 
 def _pieces(parent: h5py.Group, key: str, where: str, rows: slice) -> Iterator[np.ndarray]:
@@ -164,5 +182,9 @@ def attribute(parent: h5py.Group, key: str) -> Any:
 
 def some(parent: h5py.Group) -> str:
     """What a group holds, for an error."""
-    names = sorted(parent)
-    return f"{', '.join(names[:12])}{' ...' if len(names) > 12 else ''}" or "nothing"
+    return some_of(sorted(parent)) or "nothing"
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first of `names`, for an error."""
+    return f"{', '.join(names[:12])}{' ...' if len(names) > 12 else ''}"

@@ -1,7 +1,8 @@
-"""What an HDF5 file may ask of who reads it: nothing outside itself, and no more memory than its bytes can mean.
+"""What an HDF5 file may ask of who reads it: nothing outside itself, nothing twice, and no more memory than it means.
 
-An HDF5 file can name other files as the place of its data (external storage, external links, virtual datasets), and a
-dataset of 8 TiB takes no room in it at all. Everything that lies in a file is looked at before anything is read.
+An HDF5 file can name other files as the place of its data (external storage, external links, virtual datasets), one of
+its own objects by two names (hard and soft links: a demonstration would count double), and a dataset of 8 TiB takes no
+room in it at all. Everything that lies in a file is looked at before anything is read.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from robot_rl.types import RobotRLError
 MOST_UNPACKED = 4 * unpacking.GIB  # of all datasets, be the file as small as it likes
 LARGEST_ATTRIBUTE = 64 * 2**20  # bytes; the model of a robosuite scene takes 1e5
 MOST_STRINGS = 1000  # of an attribute; each of them could be the same large one
+RECORDED = ("observations", "action", "data")  # where demonstrations are: ALOHA's, and all others'
 KINDS = "biuf"  # numpy's: numbers and booleans
 FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
 DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)  # what h5py raises for torn objects
@@ -64,11 +66,30 @@ def _judge(file: h5py.File) -> RobotRLError | None:
 
     file.id.links.visit(link, info=True)
     if not wrong:
+        _require_single(file)
         _require_attributes(file, file["/"], size)
         file.visititems(item)
     if not wrong and total > max(MOST_UNPACKED, unpacking.RATIO * size):
         wrong.append(_absurd(file, "its datasets", f"{size:,} bytes for {total / unpacking.GIB:,.2f} GiB"))
     return wrong[0] if wrong else None
+
+
+def _require_single(file: h5py.File) -> None:
+    """Raise where two names among the demonstrations, by hard or soft links, lead to one object."""
+    names: dict[tuple[int, int], str] = {}
+    left = [key for key in RECORDED if key in file]
+    while left:
+        item = file.get(name := left.pop())
+        if item is None:  # a soft link to nowhere
+            continue
+        about = h5py.h5o.get_info(item.id)
+        if (first := names.setdefault((about.fileno, about.addr), name)) != name:
+            raise RobotRLError(
+                f"{file.filename}: {name} is a link to {first}: the same data would count double. Remove one of them "
+                f"(`del file['{name}']` in h5py), or copy the data where they are meant twice (Group.copy)"
+            )
+        if isinstance(item, h5py.Group):
+            left += [f"{name}/{key}" for key in sorted(item, reverse=True)]
 
 
 def _unpacked(file: h5py.File, dataset: h5py.Dataset, size: int) -> int:

@@ -297,7 +297,8 @@ class Dataset:
     def _pictures(self, rows: Any, recording: Recording, camera: CameraSpec, where: str) -> np.ndarray:
         feature = self.features[key := self.cameras[camera.name]]
         if feature.dtype == "image":
-            return pictures.gathered(self._images(rows, key, where), rows.num_rows, camera, where)
+            self.account.picture(camera, feature.image_size(), f"'{key}' in meta/info.json")
+            return pictures.gathered(self._images(rows, key, where), rows.num_rows, camera, where, self.account)
         file, begin = recording.videos[key]
         size = feature.image_size()[:2]
         return film(file, begin, self.rate, recording.length, f"{file}: episode {recording.number}", camera, size)

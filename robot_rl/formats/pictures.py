@@ -13,6 +13,7 @@ from PIL import Image
 
 from robot_rl import memory
 from robot_rl.formats import guard
+from robot_rl.formats.account import Account
 from robot_rl.types import CameraSpec, RobotRLError
 
 MOST_PIXELS = 2**26  # of one picture
@@ -36,15 +37,20 @@ def chosen(there: Sequence[str], names: Sequence[str], where: str) -> None:
         raise RobotRLError(f"--cameras {' '.join(names)} names a camera twice")
 
 
-def gathered(found: Iterable[np.ndarray], count: int, camera: CameraSpec, where: str) -> np.ndarray:
+def gathered(
+    found: Iterable[np.ndarray], count: int, camera: CameraSpec, where: str, account: Account | None = None
+) -> np.ndarray:
     """`count` pictures, each (h, w, c), one after the other as (count, H, W, C) of `camera`, made to its size.
 
-    The memory for them is asked for first; no more than one picture is held beside them.
+    The memory for them is asked for first; no more than one picture is held beside them. `account` tells where their
+    sizes differ; in an array or a video they cannot.
     """
     size = COPIES * count * int(np.prod(camera.shape)) * camera.dtype.itemsize
     memory.require(size, f"{where}: {count} pictures of '{camera.name}' (smaller ones with --image-size)")
     rows, at = np.empty((count, *camera.shape), camera.dtype), 0
     for picture in islice(found, count):
+        if account is not None:
+            account.picture(camera, picture.shape, where)
         rows[at] = _fitted(picture, camera, f"{where}: picture {at}")
         at += 1
     if at < count:

@@ -68,7 +68,7 @@ def read(
         if not own:
             foreign = ForeignFile(file, chosen, account, tuple(cameras), image_size, ignore_rewards)
         spec = _own_spec(file, cameras, image_size) if own else foreign.spec
-    return spec, _episodes(path, spec, chosen) if own else foreign.episodes(path)
+    return spec, _episodes(path, spec, chosen, account) if own else foreign.episodes(path)
 
 
 def _fill(data: h5py.Group, spec: Spec, episodes: Iterable[Episode]) -> int:
@@ -125,11 +125,11 @@ def _names(spec: Spec) -> dict[str, str]:
     return {"state": "state"} | {f"image/{name}": key for name, key in kinds.items()}
 
 
-def _episodes(path: Path, spec: Spec, chosen: set[str] | None) -> Iterator[Episode]:
+def _episodes(path: Path, spec: Spec, chosen: set[str] | None, account: Account) -> Iterator[Episode]:
     with hdf5.opened(path) as file:
         for _, where, demo in hdf5.demos(file, chosen):
             with guard.reading(where):
-                episode = _own_episode(demo, spec, where)
+                episode = _own_episode(demo, spec, where, account)
             yield episode
 
 
@@ -140,9 +140,9 @@ def _own_spec(file: h5py.File, cameras: Sequence[str], image_size: int | None) -
     return replace(spec, cameras=tuple(pictures.sized(c, image_size) for c in kept))
 
 
-def _own_episode(demo: h5py.Group, spec: Spec, where: str) -> Episode:
+def _own_episode(demo: h5py.Group, spec: Spec, where: str, account: Account) -> Episode:
     cameras = {f"image/{camera.name}": camera for camera in spec.cameras}
-    obs = {key: _all_rows(demo, name, where, cameras.get(key)) for key, name in _names(spec).items()}
+    obs = {key: _all_rows(demo, name, where, cameras.get(key), account) for key, name in _names(spec).items()}
     arrays = {key: hdf5.array(demo, key, where) for key in ("actions", "rewards")}
     arrays |= {key: hdf5.array(demo, f"{OURS}/{key}", where) for key in ("score", "intervened")}
     hdf5.require_equal_lengths({k: len(v) for k, v in arrays.items()}, where)
@@ -176,11 +176,11 @@ def _nested(group: h5py.Group, name: str, where: str) -> dict[str, np.ndarray]:
     return {key: hdf5.array(group[name], key, where) for key in keys}
 
 
-def _all_rows(demo: h5py.Group, name: str, where: str, camera: CameraSpec | None) -> np.ndarray:
+def _all_rows(demo: h5py.Group, name: str, where: str, camera: CameraSpec | None, account: Account) -> np.ndarray:
     """(T + 1, ...) observations: those before every action, and the one after the last."""
     before, after = (hdf5.dataset(demo, f"{group}/{name}", where) for group in ("obs", "next_obs"))
     hdf5.require_equal_lengths({f"obs/{name}": len(before), f"next_obs/{name}": len(after)}, where)
     if camera is None:
         rows = hdf5.array(demo, f"obs/{name}", where)
         return np.concatenate([rows, hdf5.array(demo, f"next_obs/{name}", where)[-1:]])
-    return hdf5.images(demo, f"obs/{name}", where, len(before), camera, last_of=f"next_obs/{name}")
+    return hdf5.images(demo, f"obs/{name}", where, len(before), camera, account, last_of=f"next_obs/{name}")

@@ -71,9 +71,6 @@ class ForeignFile:
     # ------------------------------------------------------------------------------------------------- the Spec
 
     def _laid_out(self, file: h5py.File, cameras: tuple[str, ...]) -> Layout:
-        if odd := sorted({*file["data"]} - {name for name, _, _ in hdf5.demos(file)}):
-            more = f" and {len(odd) - 6} more" if len(odd) > 6 else ""
-            self._account.leave_out(f"data/{', '.join(odd[:6])}{more}", "not called demo_<i>")
         _, where, first = next(hdf5.demos(file, self._chosen))
         self._first = {*_observations(first, "obs", where)}
         vectors: list[str] = []
@@ -204,7 +201,7 @@ class ForeignFile:
         for key, camera in zip(self._layout.cameras, self.spec.cameras, strict=True):
             whole = len(state) > rows  # the observation after the last action is in next_obs
             last = f"next_obs/{key}" if whole else None
-            images = hdf5.images(demo, f"obs/{key}", where, rows if whole else len(state), camera, last)
+            images = hdf5.images(demo, f"obs/{key}", where, rows if whole else len(state), camera, self._account, last)
             obs |= {f"image/{camera.name}": images, f"stamp/image/{camera.name}": stamps.copy()}
         return obs
 
