@@ -88,11 +88,11 @@ class ArmNode:
 
     def tick(self) -> None:
         """One setpoint to the controller, or none where there is nothing to send."""
-        now, steady = read_together(self.now)
+        now, steady, doubt = read_together(self.now)
         self.ticks += 1
         self.overruns.append(max(steady - self._due, 0.0))
         self._due = max(self._due + self.period, steady)
-        self._look_at_clock(now, steady)
+        self._look_at_clock(now, steady, doubt)
         if len(self.listener.readings):
             self._state = self.listener.sample()
         if (state := self._state) is None:
@@ -117,9 +117,9 @@ class ArmNode:
         self.controller.cut(reason)
         self.controller.rest(self.now())
 
-    def _look_at_clock(self, now: float, steady: float) -> None:
+    def _look_at_clock(self, now: float, steady: float, doubt: float) -> None:
         """Where the stamps' clock stepped, no reading of before it can be compared with now: stop, and forget them."""
-        if step := self._steps.look(now, steady):
+        if step := self._steps.look(now, steady, doubt):
             if self.authority.held:
                 self.servo.stop(f"the clock stepped by {step:+.2f} s")
             self.node.get_logger().error(f"the clock stepped by {step:+.2f} s: what was read before is forgotten")

@@ -12,6 +12,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,17 +136,14 @@ def connect(node: Node, robot: RobotFile, screen: Screen) -> LiveView:
 
 def run(robot: RobotFile, screen: Screen, asked: Callable[[], bool]) -> None:
     """Show the robot until `asked()`; all its cameras, those that policies do not see too."""
-    node = make_node("view")
-    view = connect(node, robot, screen)
-    end_spinning = spin_in_thread(node)
-    try:
+    with ExitStack() as stack:
+        stack.callback(screen.close)
+        stack.callback(end_ros, node := make_node("view"))
+        view = connect(node, robot, screen)
+        stack.callback(spin_in_thread(node))
         while not asked():
             view.show()
             time.sleep(PERIOD)
-    finally:
-        end_spinning()
-        screen.close()
-        end_ros(node)
 
 
 def main(arguments: list[str] | None = None) -> int:

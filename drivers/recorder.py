@@ -17,6 +17,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -311,16 +312,13 @@ class RecorderNode:
 
 def run(robot: RobotFile, name: str, store: EpisodeStore, asked: Callable[[], bool]) -> None:
     """Record until `asked()`."""
-    node = make_node("recorder")
-    recorder = RecorderNode(node, robot, store, name, asked).recorder
-    end_spinning = spin_in_thread(node)
-    try:
+    with ExitStack() as stack:
+        stack.callback(end_ros, node := make_node("recorder"))
+        recorder = RecorderNode(node, robot, store, name, asked).recorder
+        stack.callback(spin_in_thread(node))
         while not asked():
             recorder.turn()
         recorder.close()
-    finally:
-        end_spinning()
-        end_ros(node)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
@@ -231,7 +231,11 @@ def spin_in_thread(node: Node) -> Callable[[], None]:
             executor.spin_once(timeout_sec=0.1)
 
     thread = Thread(target=run, daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # no more threads
+        executor.shutdown()
+        raise
 
     def end() -> None:  # shut down while it runs a callback, an executor would end that with a traceback
         over.set()
@@ -248,15 +252,12 @@ def driven(robot: RobotFile, source: str, ended: Callable[[], bool]) -> Iterator
 
     ROS is initialised, and is ended after the arm was let go.
     """
-    node = make_node(f"{source}_collect")
-    end_spinning = spin_in_thread(node)
-    env = RosRobot(node, robot, source, ended, watched=True, waits=False).env()
-    try:
+    with ExitStack() as stack:
+        stack.callback(end_ros, node := make_node(f"{source}_collect"))
+        stack.callback(spin_in_thread(node))
+        env = RosRobot(node, robot, source, ended, watched=True, waits=False).env()
+        stack.callback(env.close)
         yield env
-    finally:
-        env.close()
-        end_spinning()
-        end_ros(node)
 
 
 def connect(robot: RobotFile, aside: Callable[[], Corrector | None] = lambda: None) -> RealEnv:
