@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from array import array
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from std_msgs.msg import Header
 
 LAST_SECOND = 2**31  # builtin_interfaces/Time counts seconds in an int32
+DIGITS = 20  # of a number of a lease, at most: longer ones take long to read
+OPENING = re.compile(r"|-?[0-9]{1,20}([.][0-9]{1,30})?(e[-+]?[0-9]{1,2})?")  # as Python writes a float, or nothing
 READABLE = {"rgb8": 3, "bgr8": 3, "16UC1": 2, "32FC1": 4}  # bytes of a pixel
 
 
@@ -120,3 +124,15 @@ def numbers_msg(stamp: float, names: list[str], values: np.ndarray) -> JointStat
     message = JointState(name=names, position=np.asarray(values, np.float64).tolist())
     message.header.stamp = stamp_msg(stamp)
     return message
+
+
+def status_wrong(
+    status: Mapping[str, str], keys: Sequence[str] = ("holder", "lease", "rests", "at home", "sees the arm")
+) -> str:
+    """What of the values of an `arm_status` is not as the arm's node tells it, of which `keys` are needed; "": nothing."""
+    if missing := [key for key in keys if key not in status]:
+        return f"it lacks {', '.join(missing)}"
+    for key in ("lease", "armed as", "started"):
+        if not (number := status.get(key, "0")).isdecimal() or len(number) > DIGITS:
+            return f"its {key} is no number: {number[:DIGITS]!r}"
+    return "" if OPENING.fullmatch(opening := status.get("opening", "")) else f"its opening is no number: {opening!r}"
