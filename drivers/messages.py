@@ -129,7 +129,7 @@ def numbers_msg(stamp: float, names: list[str], values: np.ndarray) -> JointStat
 def status_wrong(
     status: Mapping[str, str], keys: Sequence[str] = ("holder", "lease", "rests", "at home", "sees the arm")
 ) -> str:
-    """What of the values of an `arm_status` is not as the arm's node tells it, of which `keys` are needed; "": nothing."""
+    """What of an `arm_status`, of which `keys` are needed, is not as the arm's node tells it; "": nothing is."""
     if missing := [key for key in keys if key not in status]:
         return f"it lacks {', '.join(missing)}"
     for key in ("lease", "armed as", "started"):

@@ -12,7 +12,6 @@ import math
 from dataclasses import dataclass
 from threading import Lock
 
-
 SURE = 0.05  # after so long of hearing again what is heard is of now [s]
 
 
