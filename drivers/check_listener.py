@@ -239,8 +239,9 @@ def _camera_limits(camera: CameraFile) -> HealthLimits:
 
 
 def _take_numbers(heard: Heard, message: Any) -> None:
-    if len(message.name) != len(message.position):
-        raise RobotRLError(f"a message has {len(message.name)} names and {len(message.position)} positions")
+    if not len(set(message.name)) == len(message.name) == len(message.position):
+        twice = ", some of them twice," if len(set(message.name)) < len(message.name) else ""
+        raise RobotRLError(f"a message has {len(message.name)} names{twice} and {len(message.position)} positions")
     heard.numbers = dict(zip(message.name, message.position, strict=True))
 
 

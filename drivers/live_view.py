@@ -9,6 +9,7 @@ what came between.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ import numpy as np
 
 from drivers import interrupts, robot_file
 from drivers.arm_listener import HISTORY
-from drivers.messages import path_of, pose_of, stamp_of
+from drivers.messages import one_number, path_of, sound_pose_of, stamp_of, status_wrong
 from drivers.node_process import end_ros, make_node, split_ros_arguments, start_ros
 from drivers.robot_file import RobotFile
 from drivers.ros_robot import RosStreams, spin_in_thread
@@ -114,19 +115,24 @@ def connect(node: Node, robot: RobotFile, screen: Screen) -> LiveView:
     view = LiveView(screen, RosStreams(node, robot, watched=True), NodeClocks(node))
 
     def take_pose(name: str, message: Any) -> None:
-        view.asked[name].add(stamp_of(message.header), pose_of(message)[0])
+        if (pose := sound_pose_of(message)) is not None:
+            view.asked[name].add(stamp_of(message.header), pose[0])
 
     def take_status(message: Any) -> None:
-        view.status = ({v.key: v.value for v in message.values}["holder"], message.message)
+        status = {v.key: v.value for v in message.values}
+        if not status_wrong(status):
+            view.status = (status["holder"], message.message)
 
     for topic, name in ASKED.items():
         node.create_subscription(PoseStamped, topic, partial(take_pose, name), 1)
 
     def take_plan(message: Any) -> None:
-        view.plan.add(stamp_of(message.header), path_of(message))
+        if len(path := path_of(message)) and np.isfinite(path).all():
+            view.plan.add(stamp_of(message.header), path)
 
     def take_value(message: Any) -> None:
-        view.value.add(stamp_of(message.header), message.position[0])
+        if math.isfinite(value := one_number(message.position)):
+            view.value.add(stamp_of(message.header), value)
 
     node.create_subscription(DiagnosticStatus, "arm_status", take_status, 1)
     node.create_subscription(PoseArray, "policy/plan", take_plan, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from array import array
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from drivers.sound import UNIT, is_number, is_vector, length
 from robot_rl.depth import millimetres
 from robot_rl.types import Frame, RobotRLError
 
@@ -64,6 +66,8 @@ def frame_of(message: Image) -> Frame:
         raise RobotRLError(
             f"pictures in '{message.encoding}' are not read: let the camera's node publish {' or '.join(READABLE)}"
         )
+    if not height * width:
+        raise RobotRLError(f"a picture of {width} x {height} shows nothing")
     row = READABLE[message.encoding] * width  # bytes
     if step < row or len(message.data) != step * height:
         raise RobotRLError(
@@ -101,6 +105,18 @@ def pose_of(message: PoseStamped) -> tuple[np.ndarray, np.ndarray]:
     """The inverse of `pose_msg`: position (3,) [m] and quaternion (4,) xyzw."""
     p, q = message.pose.position, message.pose.orientation
     return np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w])
+
+
+def sound_pose_of(message: PoseStamped) -> tuple[np.ndarray, np.ndarray] | None:
+    """The same, of who is told nothing else of it; None: that is no pose."""
+    position, turn = pose_of(message)
+    sound = is_vector(position, 3) and is_vector(turn, 4) and abs(length(turn) - 1) <= UNIT
+    return (position, turn) if sound else None
+
+
+def one_number(values: Sequence[float]) -> float:
+    """The only one in a message that takes one; NaN: it has none, several, or one that is none."""
+    return float(values[0]) if len(values) == 1 and is_number(float(values[0])) else math.nan
 
 
 def path_msg(stamp: float, frame_id: str, path: np.ndarray) -> PoseArray:
