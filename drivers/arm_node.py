@@ -173,7 +173,10 @@ class ArmNode:
         position, turn = pose_of(message)
         target = Target(stamp_of(message.header), position, turn, self._openings.get(source), source)
         if not self._of_another(target, info["publication_sequence_number"]):
-            self.servo.offer(target, time.monotonic())
+            self.servo.offer(target, self.now(), time.monotonic())
+        if wrong := self.servo.not_taken:
+            words = f"{source}/target_pose does not take the arm from '{self.authority.holder}': {wrong}"
+            self.node.get_logger().error(words, throttle_duration_sec=1.0)
         self.tell_changes()
 
     def _of_another(self, wish: Target, number: int | None) -> bool:

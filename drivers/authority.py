@@ -80,11 +80,18 @@ class Authority:
         if not self.held:
             return False
         if source != self.holder:
-            if not self._interrupts(source):
+            if not self.interrupts(source):
                 return False
             self._give(source, steady)
         self.state, self._heard = "commanded", steady
         return True
+
+    def interrupts(self, source: str) -> bool:
+        """Whether a word of `source` takes the arm from its holder; from homing not of the last source, whose programs
+        homing is for."""
+        if not self.held or source not in self.sources:
+            return False
+        return self._goes_before(source) and not (self.holder == HOMING and source == self.sources[-1])
 
     def beat(self, lease: int, steady: float) -> bool:
         """A heartbeat of the owner of homing, for `lease`; whether it counts."""
@@ -127,9 +134,3 @@ class Authority:
         """Whether `source` may take the arm from its holder by being armed."""
         ranks = [*self.sources, HOMING]
         return source in ranks and self.holder in ranks and ranks.index(source) < ranks.index(self.holder)
-
-    def _interrupts(self, source: str) -> bool:
-        """Whether a word is enough for that; from homing not for the last source, whose programs homing is for."""
-        if source not in self.sources:
-            return False
-        return self._goes_before(source) and not (self.holder == HOMING and source == self.sources[-1])
