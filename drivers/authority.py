@@ -16,7 +16,7 @@ number. Any event not named changes nothing. docs/robot.md draws it, and tests/t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from robot_rl.types import RobotRLError
@@ -42,6 +42,8 @@ class Authority:
         self.state: State = "idle"
         self.reason = "it was never armed"  # why nobody may command; "": the holder may
         self.holder = ""  # the last one, where nobody holds
+        self.explain: Callable[[], str] = lambda: ""
+        """what whoever watches knows of why a holder is silent, in words"""
         self._heard = -math.inf  # when the holder got its lease or said its last word [s]
 
     @property
@@ -102,7 +104,8 @@ class Authority:
         silence = self.silence(steady)
         if self.state == "commanded" and silence > self.age:
             whose = "the heartbeat of homing's owner" if self.holder == HOMING else f"'{self.holder}'"
-            self.stop(f"{whose} is silent for {silence:.2f} s")
+            why = f": {known}" if (known := self.explain()) else ""
+            self.stop(f"{whose} is silent for {silence:.2f} s{why}")
         elif self.state == "armed" and silence > FIRST_WORD:
             what = f"no heartbeat on {HOMING}/heartbeat" if self.holder == HOMING else "nothing"
             self.stop(f"'{self.holder}' was armed, and {what} came from it for {silence:.0f} s")

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from drivers import check
-from drivers.arm_node import PATIENCE, SOURCES
+from drivers.arm_node import SOURCES
 from drivers.check import Finding, Heard, Measured
 from drivers.check_gripper import action_wrong, actions
 from drivers.health import HealthLimits, Level, StreamHealth, camera_limits
 from drivers.messages import frame_of, pose_of, stamp_of
 from drivers.node_process import LOOK, end_ros, make_node, room_for_pictures, start_ros
 from drivers.observer import oldest
+from drivers.pacing import PATIENCE
 from drivers.robot_file import CameraFile, RobotFile
 from drivers.subscriptions import endpoint, name_of, quality
 from robot_rl.types import CameraSpec, RobotRLError

@@ -6,13 +6,16 @@ at any pace, stands still, and begins anew. Against the steady clock its steps a
 
 from __future__ import annotations
 
+import math
 import time
+from collections import deque
 from collections.abc import Callable
 from threading import Lock
 
 STEP = 0.02  # what is less is drift, and the time between two looks [s]
 TOGETHER = 0.002  # two clocks are read within so long of each other [s]
 FASTEST = 20.0  # no simulator runs so many times faster than real time
+RECENT, FEW = 0.25, 4  # a pace is that of so long [s], and of so many changes at least
 FORGOTTEN = 1.0  # so old is a sure look at most that a doubtful one is compared with [s]: clocks drift
 PIECE = 0.5  # [s]; a simulator's time comes in pieces, no larger than that
 
@@ -55,6 +58,56 @@ def read_together(now: Callable[[], float], tries: int = 5) -> tuple[float, floa
         if after - before < TOGETHER:
             break
     return stamp, after, after - before
+
+
+class Pace:
+    """How fast a simulator's clock runs against the steady one, and in what pieces its time comes."""
+
+    def __init__(self) -> None:
+        self._changes: deque[tuple[float, float]] = deque()  # of the steady clock and of the simulator's [s]
+        self._looked = 0.0
+
+    def look(self, now: float, steady: float) -> None:
+        """The simulator's clock shows `now`; where it began anew, so does this."""
+        self._looked, changes = steady, self._changes
+        if now == 0.0 or (changes and now == changes[-1][1]):
+            return
+        if changes and now < changes[-1][1]:
+            changes.clear()
+        changes.append((steady, now))
+        while len(changes) > FEW and steady - changes[1][0] > RECENT:
+            changes.popleft()
+
+    def gap(self, period: float) -> float:
+        """What passes in real time between two words, of who says one each `period` of the simulator's time [s]."""
+        if len(self._changes) < FEW:
+            return math.inf if self._stands > RECENT else 0.0
+        return max(period / self._pace if self._pace > 0 else math.inf, self._piece, self._stands)
+
+    def words(self, period: float, longest: float) -> str:
+        """Why that is more than `longest` [s]; "": it is not."""
+        if self.gap(period) <= longest:
+            return ""
+        if not self._changes:
+            return "no time comes on /clock"
+        if self._stands > max(longest, self._piece):
+            return f"/clock stands still for {self._stands:.2f} s"
+        if period / self._pace > longest:
+            return f"/clock runs at {self._pace:.2g} of real time"
+        return f"the time on /clock comes every {self._piece:.2f} s only"
+
+    @property
+    def _pace(self) -> float:
+        (begin, first), (end, last) = self._changes[0], self._changes[-1]
+        return (last - first) / (end - begin) if end > begin else 1.0
+
+    @property
+    def _piece(self) -> float:
+        return (self._changes[-1][0] - self._changes[0][0]) / (len(self._changes) - 1)
+
+    @property
+    def _stands(self) -> float:
+        return self._looked - self._changes[-1][0] if self._changes else math.inf
 
 
 class SimulatedTime:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from drivers.robot_file import RobotFile, StateGroup
 
 HOME = 0.005, 0.02  # so far is home inside box [m] and cone [rad]: it is armed from where it is measured there
-PERIODS = 1.4  # of the policy; after these an arm that nobody says anything to brakes
+PERIODS = 1.4  # of the policy; after these an arm that nobody says anything to brakes, as drivers/pacing.py has it
 TOPIC = re.compile(r"[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*")
 OURS = ("setpoint", "setpoint_gripper", "arm_status", "diagnostics", "joy", "stop", "world/success", "recorder/status")
 SYSTEM = ("rosout", "parameter_events", "clock", "tf", "tf_static", "robot_description")
