@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 COME_TO_REST = 5.0  # [s]
 SETTLE = 0.2  # [s]
+STANDS = 1.0  # a simulator's clock that does not move for so long stands still [s]
 
 
 class RosClock:
@@ -63,8 +64,13 @@ class RosClock:
         return self._steps.look(*read_together(self.now))
 
     def sleep_until(self, moment: float) -> None:
-        """Sleeps; a clock that stands still is looked at again every 5 ms."""
-        while (left := moment - self.steady()) > 0 and not self._woken():
+        """Sleeps; a simulator's clock that stands still is looked at again every 5 ms, and not waited for for ever."""
+        seen, since = -np.inf, 0.0
+        while (left := moment - (now := self.steady())) > 0 and not self._woken():
+            if now != seen:
+                seen, since = now, time.monotonic()
+            elif self._simulated is not None and time.monotonic() > since + STANDS:
+                return  # whoever waits sees then what is silent
             time.sleep(min(left, self._longest))
 
 
@@ -133,7 +139,7 @@ class RosRobot:
         from std_srvs.srv import Trigger
 
         self.node, self.robot, self.streams = node, robot, RosStreams(node, robot, watched)
-        self.clock, self.arm = RosClock(node), RosArm(node, robot, self.streams.listener, source, ended)
+        self.clock, self.arm = RosClock(node, ended), RosArm(node, robot, self.streams.listener, source, ended)
         self._source, self._waits = source, waits
         self._reset_world_client = node.create_client(Trigger, "world/reset")
         self._seeds = node.create_client(SetParameters, "sim_robot/set_parameters")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from drivers.authority import Authority
 from drivers.clocks import Pace
 from drivers.pacing import PATIENCE, Pacing
+from robot_rl.types import RobotRLError
 from tests.benchmarks.fake_ros import Times
 from tests.lockstep import DOWN, MIDDLE
 from tests.test_malformed import SEES as WHOLE
@@ -115,6 +116,35 @@ class SimulatedTimes(Times):
     @property
     def now(self):
         return self.clock.now(self.steady)
+
+
+def test_fault_f18_nobody_waits_for_ever_for_a_simulator_that_stands_still(monkeypatch):
+    """Else a policy could not be deactivated, nor its process ended, while the simulator is paused."""
+    from drivers.observer import Observer
+    from drivers.ros_robot import STANDS, RosClock
+    from drivers.sync import Stream
+
+    node, woken = Simulated(Slow(1.0, 0.01)), []
+    times = node.times
+    monkeypatch.setattr(time, "monotonic", lambda: times.steady)
+    monkeypatch.setattr(time, "sleep", lambda seconds: setattr(times, "steady", times.steady + max(seconds, 1e-4)))
+    clock = RosClock(node, lambda: bool(woken))
+    for _ in range(3):
+        begin = times.steady
+        clock.sleep_until(clock.steady() + 0.05)
+        assert times.steady - begin == pytest.approx(0.05, abs=0.02)
+    times.clock.pace, times.clock.begin = 0.0, times.now
+    begin = times.steady
+    clock.sleep_until(clock.steady() + 0.05)
+    assert times.steady - begin == pytest.approx(STANDS, abs=0.05)
+    robot = replace(SEES, cameras={}, state=SEES.state[:3])
+    with pytest.raises(RobotRLError, match="nothing new comes from arm"):
+        Observer(robot, Stream("arm", 400)).await_readings(clock)
+    assert times.steady - begin < 8.0
+    woken.append(True)
+    begin = times.steady
+    clock.sleep_until(clock.steady() + 0.05)
+    assert times.steady == begin
 
 
 @pytest.mark.parametrize(
