@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from drivers import check
+from drivers.arm_listener import OFTEN
 from drivers.arm_node import SOURCES
 from drivers.check import Finding, Heard, Measured
 from drivers.check_gripper import action_wrong, actions
@@ -99,6 +100,8 @@ class CheckListener:
             heard.oldest = oldest(robot)
         if name in ("joint_states", "pose", "wrench"):
             heard.patience = PATIENCE / robot.rate
+        if name == "wrench":
+            heard.often, heard.oldest = OFTEN / robot.rate, robot.limits.age
 
     def _part(self, first: Heard, message: Any) -> Heard:
         """What is heard on the topic of `first` of the names in `message`: fingers may publish apart from the arm."""
@@ -122,6 +125,8 @@ class CheckListener:
         if not heard.part & set(self.robot.joints):
             heard.health.limits = replace(heard.health.limits, rate=self.robot.rate)
             heard.patience = inf
+            if self.robot.gripper.joint in heard.part:
+                heard.often = OFTEN / self.robot.rate
 
     def _take_joints(self, heard: Heard, message: Any) -> None:
         _take_numbers(heard, message)

@@ -189,3 +189,26 @@ def test_fault_f18_the_arms_node_refuses_a_simulator_that_is_too_slow_and_names_
     assert re.search(r"silent for 0.2\d s.*/clock runs at 0.\d+ of real time", arm.authority.reason), (
         arm.authority.reason
     )
+
+
+@pytest.mark.parametrize(
+    ("topic", "rate", "level", "words"),
+    [
+        ("wrench", 100.0, "OK", ""),
+        ("wrench", 12.0, "WARN", "it comes at 12.0 Hz, and 28.6 Hz or more are needed for its silence"),
+        ("wrench", 4.2, "ERROR", "above 0.20 s the arm is held"),
+        ("pose", 12.0, "ERROR", "above 0.07 s the arm is held"),
+    ],
+)
+def test_fault_f46_check_knows_what_counts_by_its_age_only(topic, rate, level, words):
+    from drivers.check_listener import CheckListener
+    from drivers.health import Level
+
+    node = Ros(Times())
+    listener = CheckListener(node, WHOLE, 10.0)
+    heard = next(heard for heard in listener.streams if heard.name == topic)
+    heard.health.limits = replace(heard.health.limits, rate=rate)  # that it is slow is another finding
+    for k in range(int(10 * rate)):
+        heard.add(100.0 + k / rate, 100.0 + k / rate, k / rate, k)
+    found, said = heard.verdict((k + 0.5) / rate)
+    assert Level[level] == found and words in said, said
