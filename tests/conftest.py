@@ -28,7 +28,8 @@ def signals_as_before():
     before = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
     yield
     for number, handler in before.items():
-        signal.signal(number, handler)
+        if handler is not None:  # one that is not Python's cannot be set again
+            signal.signal(number, handler)
     interrupts._received.clear()
     atexit.unregister(interrupts._ignore)
 

@@ -22,7 +22,7 @@ from tests.lockstep import DOWN, MIDDLE, ROBOT
 from tests.lockstep import JOINTS as NAMES
 
 pytest.importorskip("sensor_msgs")
-ROUNDS = 60
+ROUNDS = 40
 SEES = replace(
     ROBOT,
     wrench="wrench",

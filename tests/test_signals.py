@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from drivers import interrupts
 from robot_rl import progress, start
 
 ROOT = Path(__file__).parents[1]
@@ -113,6 +114,15 @@ def test_what_a_place_or_the_memory_refuses_is_one_line_and_our_own_faults_are_n
         with pytest.raises(type(fault)):
             start.guarded(raising(fault))
     assert [signal.getsignal(number) for number in start.SIGNALS] == before
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+def test_what_a_node_does_with_signals_in_the_process_of_the_tests_ends_with_its_test(turn):
+    assert signal.getsignal(signal.SIGTERM) is not interrupts._remember
+    asked = interrupts.listen()
+    assert not asked()
+    signal.raise_signal(signal.SIGTERM)
+    assert asked()
 
 
 def test_without_a_terminal_there_is_a_line_now_and_then(capsys, monkeypatch):
