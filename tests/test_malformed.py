@@ -110,6 +110,7 @@ def node(monkeypatch):
 
 def test_fault_f47_the_arms_node_moves_nothing(node):
     from drivers.arm_node import ArmNode
+    from drivers.messages import pose_msg
 
     arm = ArmNode(node, SEES)
     sent = node.publishers["target_pose"].sent
@@ -126,6 +127,8 @@ def test_fault_f47_the_arms_node_moves_nothing(node):
             node.services["reset"]()
         if not arm.authority.held:
             node.services["policy/arm"]()
+        else:
+            node.heard["policy/target_pose"](pose_msg(node.times.now, "base", MIDDLE, DOWN))
 
     for _ in range(10):
         armed()
