@@ -78,6 +78,18 @@ class ArmReadings:
             came.append(self._wrench.arrived)
         return min(came)
 
+    def seldom(self, longest: float, of_arm: bool | None = None) -> str:
+        """Which parts usually come more than `longest` [s] apart, in words; "": none does. `of_arm`: of pose and
+        joints only; or not of them, but of fingers and wrench."""
+        robot, joints, gaps = self._robot, self._joints, dict[str, float]()
+        if of_arm is not False:
+            gaps |= {robot.pose: self._pose.usual, robot.joint_states: joints.usual(robot.joints)}
+        if of_arm is not True:
+            gaps[robot.gripper.joint_states or robot.gripper.joint] = joints.usual((robot.gripper.joint,))
+            gaps |= {robot.wrench: self._wrench.usual} if robot.wrench else {}
+        slow = [f"{name} comes at {1.0 / gap:.1f} Hz" for name, gap in gaps.items() if gap > longest]
+        return " and ".join(slow) + f", and {1.0 / longest:.1f} Hz or more are needed" if slow else ""
+
     @property
     def problem(self) -> str:
         """Why the arm may not be moved by what is known of it, in words; "": nothing is wrong."""

@@ -32,6 +32,7 @@ from drivers.gate import Gate, Ruling
 from drivers.gripper import gripper_for
 from drivers.messages import numbers_msg, pose_msg, pose_of, stamp_of
 from drivers.node_process import declare, make_node, place, spin, split_ros_arguments, start_ros
+from drivers.pacing import PATIENCE, Pacing
 from drivers.robot_file import RobotFile
 from drivers.servo import Servo
 from drivers.subscriptions import controllers_of, listen, name_of
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 SOURCES = ("teleop", "policy")  # the first goes before
 STATUS, CHECKS = 0.1, 0.5  # periods [s]
-PATIENCE = 1.4  # periods of the policy; whoever says nothing for so long is not followed until the next word
 MISSED_BEAT = 0.11  # likewise of homing's owner, whose heart beats at 10 Hz or faster [s]
 APART = (0.02, 0.1)  # measured pose and that of the measured joints, at most [m], [rad]
 UNKNOWN = "_UNKNOWN_"  # in rmw's name of a node whose own has not come yet
@@ -69,7 +69,10 @@ class ArmNode:
         self._logged, self._told, self._fingers_told = "", (0, ""), ""
         self._controllers: tuple[str, ...] = ()  # who listens to the setpoints, as far as was looked
         self._state: ArmState | None = None  # the last reading
-        self._steps = StepWatch(STEP, simulated=bool(node.get_parameter("use_sim_time").value))
+        simulated = bool(node.get_parameter("use_sim_time").value)
+        self._steps = StepWatch(STEP, simulated)
+        self._pacing = Pacing(robot, self.listener, simulated)
+        self.authority.explain = self._pacing.why_silent
         self.overruns: deque[float] = deque(maxlen=1000)  # how much later than due each tick came [s]
         self._due, self.ticks = time.monotonic(), 0
         self._declare()
@@ -87,11 +90,11 @@ class ArmNode:
 
     def tick(self) -> None:
         """One setpoint to the controller, or none where there is nothing to send."""
-        now, steady = read_together(self.now)
+        now, steady, doubt = read_together(self.now)
         self.ticks += 1
         self.overruns.append(max(steady - self._due, 0.0))
         self._due = max(self._due + self.period, steady)
-        self._look_at_clock(now, steady)
+        self._look_at_clock(now, steady, doubt)
         if len(self.listener.readings):
             self._state = self.listener.sample()
         if (state := self._state) is None:
@@ -116,9 +119,10 @@ class ArmNode:
         self.controller.cut(reason)
         self.controller.rest(self.now())
 
-    def _look_at_clock(self, now: float, steady: float) -> None:
+    def _look_at_clock(self, now: float, steady: float, doubt: float) -> None:
         """Where the stamps' clock stepped, no reading of before it can be compared with now: stop, and forget them."""
-        if step := self._steps.look(now, steady):
+        self._pacing.look(now, steady)
+        if step := self._steps.look(now, steady, doubt):
             if self.authority.held:
                 self.servo.stop(f"the clock stepped by {step:+.2f} s")
             self.node.get_logger().error(f"the clock stepped by {step:+.2f} s: what was read before is forgotten")
@@ -139,7 +143,7 @@ class ArmNode:
     def _watch(self, steady: float) -> None:
         """What no stamp shows: readings that cannot be used, and silence while the clock of the stamps stands still."""
         gate = self.servo.gate
-        if wrong := self.listener.problem:  # silence of any part too
+        if wrong := self._pacing.because(self.listener.problem):  # silence of any part too
             self.controller.cut(wrong)
             if not gate.stopped:
                 gate.stop(wrong)
@@ -172,7 +176,10 @@ class ArmNode:
         position, turn = pose_of(message)
         target = Target(stamp_of(message.header), position, turn, self._openings.get(source), source)
         if not self._of_another(target, info["publication_sequence_number"]):
-            self.servo.offer(target, time.monotonic())
+            self.servo.offer(target, self.now(), time.monotonic())
+        if wrong := self.servo.not_taken:
+            words = f"{source}/target_pose does not take the arm from '{self.authority.holder}': {wrong}"
+            self.node.get_logger().error(words, throttle_duration_sec=1.0)
         self.tell_changes()
 
     def _of_another(self, wish: Target, number: int | None) -> bool:
@@ -207,13 +214,15 @@ class ArmNode:
         self._openings.clear()
         self.gripper.begin()
         self.node.get_logger().info(f"{' and '.join(self._controllers)} listens to the setpoints")
+        if slow := self._pacing.slow():
+            self.node.get_logger().warning(slow)
         if self._controllers[1:]:
             name = "; if one of them is not meant to, name the other in `controller.node` of the robot's file"
             self.node.get_logger().warning(f"{len(self._controllers)} nodes listen to the setpoints{name}")
 
     def unready(self) -> str:
         """Why nobody could command this arm as things are; "": somebody could."""
-        if problem := self.listener.problem:
+        if problem := self._pacing.unfit() or self._pacing.because(self.listener.problem):
             return problem
         state, limits = self.listener.newest, self.robot.limits
         if not -limits.ahead <= (age := self.now() - state.stamp) <= limits.age:
@@ -263,10 +272,11 @@ class ArmNode:
             "armed as": self.authority.armed_as, "started": self.first_lease, "needs reset": self.authority.latched,
             "rests": gate.rests, "at home": self._is_home(), "controller": ", ".join(self._controllers),
             "opening": "" if gate.opening is None else gate.opening, "fingers": self._watch_fingers(),
+            "slow": self._pacing.slow(),
             "age of the state [s]": f"{age:.3f}", "ticks": self.ticks, "tick p99 late [s]": f"{late:.4f}",
             **{verdict: gate.counts[verdict] for verdict in ("sent", "clipped", "rejected", "stopped")},
         }  # fmt: skip
-        level = DiagnosticStatus.WARN if values["fingers"] else DiagnosticStatus.OK
+        level = DiagnosticStatus.WARN if values["fingers"] or values["slow"] else DiagnosticStatus.OK
         level = DiagnosticStatus.ERROR if gate.stopped else level
         status = DiagnosticStatus(level=level, name="arm", message=gate.stopped, hardware_id=self.robot.arm)
         status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]

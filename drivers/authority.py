@@ -16,7 +16,7 @@ number. Any event not named changes nothing. docs/robot.md draws it, and tests/t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from robot_rl.types import RobotRLError
@@ -42,6 +42,8 @@ class Authority:
         self.state: State = "idle"
         self.reason = "it was never armed"  # why nobody may command; "": the holder may
         self.holder = ""  # the last one, where nobody holds
+        self.explain: Callable[[], str] = lambda: ""
+        """what whoever watches knows of why a holder is silent, in words"""
         self._heard = -math.inf  # when the holder got its lease or said its last word [s]
 
     @property
@@ -80,11 +82,18 @@ class Authority:
         if not self.held:
             return False
         if source != self.holder:
-            if not self._interrupts(source):
+            if not self.interrupts(source):
                 return False
             self._give(source, steady)
         self.state, self._heard = "commanded", steady
         return True
+
+    def interrupts(self, source: str) -> bool:
+        """Whether a word of `source` takes the arm from its holder; from homing not of the last source, whose programs
+        homing is for."""
+        if not self.held or source not in self.sources:
+            return False
+        return self._goes_before(source) and not (self.holder == HOMING and source == self.sources[-1])
 
     def beat(self, lease: int, steady: float) -> bool:
         """A heartbeat of the owner of homing, for `lease`; whether it counts."""
@@ -95,7 +104,8 @@ class Authority:
         silence = self.silence(steady)
         if self.state == "commanded" and silence > self.age:
             whose = "the heartbeat of homing's owner" if self.holder == HOMING else f"'{self.holder}'"
-            self.stop(f"{whose} is silent for {silence:.2f} s")
+            why = f": {known}" if (known := self.explain()) else ""
+            self.stop(f"{whose} is silent for {silence:.2f} s{why}")
         elif self.state == "armed" and silence > FIRST_WORD:
             what = f"no heartbeat on {HOMING}/heartbeat" if self.holder == HOMING else "nothing"
             self.stop(f"'{self.holder}' was armed, and {what} came from it for {silence:.0f} s")
@@ -127,9 +137,3 @@ class Authority:
         """Whether `source` may take the arm from its holder by being armed."""
         ranks = [*self.sources, HOMING]
         return source in ranks and self.holder in ranks and ranks.index(source) < ranks.index(self.holder)
-
-    def _interrupts(self, source: str) -> bool:
-        """Whether a word is enough for that; from homing not for the last source, whose programs homing is for."""
-        if source not in self.sources:
-            return False
-        return self._goes_before(source) and not (self.holder == HOMING and source == self.sources[-1])

@@ -21,7 +21,7 @@ import numpy as np
 from drivers import bag_bounds
 from drivers.actions import action_of
 from drivers.arm_listener import HISTORY, ArmReadings
-from drivers.messages import frame_of, pose_of, stamp_of
+from drivers.messages import frame_of, one_number, sound_pose_of, stamp_of, status_wrong
 from drivers.named_numbers import NamedNumbers, names_of
 from drivers.observer import Named, Observer, Ticker
 from drivers.robot_file import RobotFile
@@ -229,19 +229,23 @@ class Player:
         self._next = next(self._messages, None)
 
     def _take_gripper(self, message: Any) -> None:
-        self._opening = float(message.position[0])
+        if np.isfinite(opening := one_number(message.position)):
+            self._opening = opening
 
     def _take_fingers(self, message: Any) -> None:
         fingers = self.robot.gripper
-        self._opening = (float(message.data[0]) - fingers.closed) / (fingers.open - fingers.closed)
+        if np.isfinite(position := one_number(message.data)):
+            self._opening = (position - fingers.closed) / (fingers.open - fingers.closed)
 
     def _take_setpoint(self, message: Any) -> None:
-        stamp, (position, turn) = stamp_of(message.header), pose_of(message)
-        if np.isfinite(self._opening):
-            self.setpoints.add(stamp, Target(stamp, position, turn, self._opening, ""))
+        stamp, pose = stamp_of(message.header), sound_pose_of(message)
+        if np.isfinite(self._opening) and pose is not None:
+            self.setpoints.add(stamp, Target(stamp, *pose, self._opening, ""))
 
     def _take_status(self, message: Any) -> None:
         said = {v.key: v.value for v in message.values}
+        if status_wrong(said, ("holder", "lease")):  # old bags have no more
+            return
         self.lease = self.lease.then(message.message, said["holder"], lease_in(said), self._time)
 
     def _take_success(self, message: Any) -> None:

@@ -59,6 +59,8 @@ class Heard:
     """so old may its readings be when they are acted on [s]; see `observer.oldest`"""
     patience: float = math.inf
     """so long may it be silent before the arm brakes [s]"""
+    often: float = math.inf
+    """... where it usually comes within so long; else it may be `oldest` [s]"""
 
     def __post_init__(self) -> None:
         self._moment = _Moment()
@@ -85,14 +87,23 @@ class Heard:
         if not len(gaps) or not gaps.sum() > 0:
             return ""
         old = np.clip(ages[:-1] + gaps - self.oldest, 0.0, gaps)
-        quiet = np.clip(gaps - self.patience, 0.0, gaps)
+        patience = self.patience if np.median(gaps) < self.often else math.inf
+        quiet = np.clip(gaps - patience, 0.0, gaps)
         share = float(np.maximum(old, quiet).sum() / gaps.sum())
         if share <= HELD:
             return ""
         rates = f"{self.health.rate:.1f} Hz, and {self.health.limits.rate:g} Hz were asked for"
         what = f"its readings become {float((ages[:-1] + gaps).max()):.2f} s old"
-        limit = min(self.oldest, self.patience)
+        limit = min(self.oldest, patience)
         return f"{rates}: {what}, and above {limit:.2f} s the arm is held: {100 * share:.0f} % of the time"
+
+    def seldom(self) -> str:
+        """Where it comes too seldom to be missed before it is too old, in words."""
+        gaps = np.diff([t for _, t in self._kept])
+        if not len(gaps) or not (gap := float(np.median(gaps))) > self.often:
+            return ""
+        needed = f"{1.0 / self.often:.1f} Hz or more are needed"
+        return f"it comes at {1.0 / gap:.1f} Hz, and {needed} for its silence to be missed at once"
 
     def odd(self) -> str:
         """Stamps that `Stream` leaves out, in words; "": there are none."""
@@ -113,7 +124,7 @@ class Heard:
         level, text = self.health.verdict(self.age - self.health.age(0.0) if self.ages else 0.0, steady)
         if level < Level.ERROR and (held := self.held()):
             return Level.ERROR, held
-        return (Level.WARN, odd) if level == Level.OK and (odd := self.odd()) else (level, text)
+        return (Level.WARN, odd) if level == Level.OK and (odd := self.odd() or self.seldom()) else (level, text)
 
 
 class _Moment:

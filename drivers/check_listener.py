@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from drivers import check
-from drivers.arm_node import PATIENCE, SOURCES
+from drivers.arm_listener import OFTEN
+from drivers.arm_node import SOURCES
 from drivers.check import Finding, Heard, Measured
 from drivers.check_gripper import action_wrong, actions
 from drivers.health import HealthLimits, Level, StreamHealth, camera_limits
 from drivers.messages import frame_of, pose_of, stamp_of
 from drivers.node_process import LOOK, end_ros, make_node, room_for_pictures, start_ros
 from drivers.observer import oldest
+from drivers.pacing import PATIENCE
 from drivers.robot_file import CameraFile, RobotFile
 from drivers.subscriptions import endpoint, name_of, quality
 from robot_rl.types import CameraSpec, RobotRLError
@@ -98,6 +100,8 @@ class CheckListener:
             heard.oldest = oldest(robot)
         if name in ("joint_states", "pose", "wrench"):
             heard.patience = PATIENCE / robot.rate
+        if name == "wrench":
+            heard.often, heard.oldest = OFTEN / robot.rate, robot.limits.age
 
     def _part(self, first: Heard, message: Any) -> Heard:
         """What is heard on the topic of `first` of the names in `message`: fingers may publish apart from the arm."""
@@ -121,6 +125,8 @@ class CheckListener:
         if not heard.part & set(self.robot.joints):
             heard.health.limits = replace(heard.health.limits, rate=self.robot.rate)
             heard.patience = inf
+            if self.robot.gripper.joint in heard.part:
+                heard.often = OFTEN / self.robot.rate
 
     def _take_joints(self, heard: Heard, message: Any) -> None:
         _take_numbers(heard, message)
@@ -239,8 +245,9 @@ def _camera_limits(camera: CameraFile) -> HealthLimits:
 
 
 def _take_numbers(heard: Heard, message: Any) -> None:
-    if len(message.name) != len(message.position):
-        raise RobotRLError(f"a message has {len(message.name)} names and {len(message.position)} positions")
+    if not len(set(message.name)) == len(message.name) == len(message.position):
+        twice = ", some of them twice," if len(set(message.name)) < len(message.name) else ""
+        raise RobotRLError(f"a message has {len(message.name)} names{twice} and {len(message.position)} positions")
     heard.numbers = dict(zip(message.name, message.position, strict=True))
 
 

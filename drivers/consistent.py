@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from drivers.robot_file import RobotFile, StateGroup
 
 HOME = 0.005, 0.02  # so far is home inside box [m] and cone [rad]: it is armed from where it is measured there
-PERIODS = 1.4  # of the policy; after these an arm that nobody says anything to brakes
+PERIODS = 1.4  # of the policy; after these an arm that nobody says anything to brakes, as drivers/pacing.py has it
 TOPIC = re.compile(r"[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*")
 OURS = ("setpoint", "setpoint_gripper", "arm_status", "diagnostics", "joy", "stop", "world/success", "recorder/status")
-SOURCES = re.compile(r"(teleop|policy|homing)/(target_pose|target_gripper|target_twist|plan|value|arm|release)")
+SYSTEM = ("rosout", "parameter_events", "clock", "tf", "tf_static", "robot_description")
+SOURCES = re.compile(
+    r"(teleop|policy|homing)/(target_pose|target_gripper|target_twist|plan|value|fault|heartbeat|arm|release)"
+)
 
 
 def inconsistent(robot: RobotFile) -> Iterator[str]:
@@ -130,6 +133,10 @@ def _shared(robot: RobotFile) -> Iterator[str]:
     topics = {"joint_states": robot.joint_states, "pose": robot.pose, "controller.topic": robot.controller.topic}
     topics |= {"wrench": robot.wrench} if robot.wrench else {}
     topics["gripper.topic"] = robot.gripper.topic
+    if own := robot.gripper.joint_states:
+        topics["gripper.joint_states"] = own
+        if own == robot.joint_states:
+            yield f"gripper.joint_states '{own}' is the topic of joint_states too: leave gripper.joint_states out"
     topics |= {f"cameras.{name}.topic": camera.topic for name, camera in robot.cameras.items()}
     topics |= {f"sensors.{name}.topic": sensor.topic for name, sensor in robot.sensors.items()}
     for (one, a), (two, b) in itertools.combinations(topics.items(), 2):
@@ -140,6 +147,8 @@ def _shared(robot: RobotFile) -> Iterator[str]:
             yield f"{name} '{topic}' is no name for a topic: letters, digits and single _, parts divided by /"
         elif topic in OURS or SOURCES.fullmatch(topic):
             yield f"{name} '{topic}' is a topic or service of the arm's node itself: choose another"
+        elif topic in SYSTEM:
+            yield f"{name} '{topic}' is a topic of ROS itself, which says something else: choose another"
 
 
 def _device(device: str) -> str:

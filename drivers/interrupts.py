@@ -16,19 +16,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from robot_rl.start import SIGNALS, open_closed
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 OUT, GRACE = 3, 2.0  # this signal ends the process whatever it does, so long after the first at the earliest [s]
 
 _received: list[float] = []  # when, by the steady clock [s]
 
 
 def begin() -> None:
-    """Before the imports of `python -m drivers.NODE`: a signal ends it at once."""
+    """Before the imports of `python -m drivers.NODE`: a signal ends it at once, and what is printed goes nowhere else.
+
+    DDS opens sockets: one that got the number of a closed stdout would be sent every line that is printed.
+    """
     if sys.argv[:1] == ["-m"]:  # runpy imports a module's package while it still looks for the module
+        open_closed()
         for number in SIGNALS:
             signal.signal(number, _leave)
 

@@ -9,9 +9,11 @@ what came between.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ import numpy as np
 
 from drivers import interrupts, robot_file
 from drivers.arm_listener import HISTORY
-from drivers.messages import path_of, pose_of, stamp_of
+from drivers.messages import one_number, path_of, sound_pose_of, stamp_of, status_wrong
 from drivers.node_process import end_ros, make_node, place, split_ros_arguments, start_ros
 from drivers.robot_file import RobotFile
 from drivers.ros_robot import RosStreams, spin_in_thread
@@ -112,19 +114,24 @@ def connect(node: Node, robot: RobotFile, screen: Screen) -> LiveView:
     view = LiveView(screen, RosStreams(node, robot, watched=True), NodeClocks(node))
 
     def take_pose(name: str, message: Any) -> None:
-        view.asked[name].add(stamp_of(message.header), pose_of(message)[0])
+        if (pose := sound_pose_of(message)) is not None:
+            view.asked[name].add(stamp_of(message.header), pose[0])
 
     def take_status(message: Any) -> None:
-        view.status = ({v.key: v.value for v in message.values}["holder"], message.message)
+        status = {v.key: v.value for v in message.values}
+        if not status_wrong(status):
+            view.status = (status["holder"], message.message)
 
     for topic, name in ASKED.items():
         node.create_subscription(PoseStamped, topic, partial(take_pose, name), 1)
 
     def take_plan(message: Any) -> None:
-        view.plan.add(stamp_of(message.header), path_of(message))
+        if len(path := path_of(message)) and np.isfinite(path).all():
+            view.plan.add(stamp_of(message.header), path)
 
     def take_value(message: Any) -> None:
-        view.value.add(stamp_of(message.header), message.position[0])
+        if math.isfinite(value := one_number(message.position)):
+            view.value.add(stamp_of(message.header), value)
 
     node.create_subscription(DiagnosticStatus, "arm_status", take_status, 1)
     node.create_subscription(PoseArray, "policy/plan", take_plan, 1)
@@ -134,17 +141,14 @@ def connect(node: Node, robot: RobotFile, screen: Screen) -> LiveView:
 
 def run(robot: RobotFile, screen: Screen, asked: Callable[[], bool]) -> None:
     """Show the robot until `asked()`; all its cameras, those that policies do not see too."""
-    node = make_node("view")
-    view = connect(node, robot, screen)
-    end_spinning = spin_in_thread(node)
-    try:
+    with ExitStack() as stack:
+        stack.callback(screen.close)
+        stack.callback(end_ros, node := make_node("view"))
+        view = connect(node, robot, screen)
+        stack.callback(spin_in_thread(node))
         while not asked():
             view.show()
             time.sleep(PERIOD)
-    finally:
-        end_spinning()
-        screen.close()
-        end_ros(node)
 
 
 def main(arguments: list[str] | None = None) -> int:

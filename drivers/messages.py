@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import re
 from array import array
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from drivers.sound import UNIT, is_number, is_vector, length
 from robot_rl.depth import millimetres
 from robot_rl.types import Frame, RobotRLError
 
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
     from std_msgs.msg import Header
 
 LAST_SECOND = 2**31  # builtin_interfaces/Time counts seconds in an int32
+DIGITS = 20  # of a number of a lease, at most: longer ones take long to read
+OPENING = re.compile(r"|-?[0-9]{1,20}([.][0-9]{1,30})?(e[-+]?[0-9]{1,2})?")  # as Python writes a float, or nothing
 READABLE = {"rgb8": 3, "bgr8": 3, "16UC1": 2, "32FC1": 4}  # bytes of a pixel
 
 
@@ -60,6 +66,8 @@ def frame_of(message: Image) -> Frame:
         raise RobotRLError(
             f"pictures in '{message.encoding}' are not read: let the camera's node publish {' or '.join(READABLE)}"
         )
+    if not height * width:
+        raise RobotRLError(f"a picture of {width} x {height} shows nothing")
     row = READABLE[message.encoding] * width  # bytes
     if step < row or len(message.data) != step * height:
         raise RobotRLError(
@@ -99,6 +107,18 @@ def pose_of(message: PoseStamped) -> tuple[np.ndarray, np.ndarray]:
     return np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w])
 
 
+def sound_pose_of(message: PoseStamped) -> tuple[np.ndarray, np.ndarray] | None:
+    """The same, of who is told nothing else of it; None: that is no pose."""
+    position, turn = pose_of(message)
+    sound = is_vector(position, 3) and is_vector(turn, 4) and abs(length(turn) - 1) <= UNIT
+    return (position, turn) if sound else None
+
+
+def one_number(values: Sequence[float]) -> float:
+    """The only one in a message that takes one; NaN: it has none, several, or one that is none."""
+    return float(values[0]) if len(values) == 1 and is_number(float(values[0])) else math.nan
+
+
 def path_msg(stamp: float, frame_id: str, path: np.ndarray) -> PoseArray:
     """Places (n, 3) [m] in the frame `frame_id`, none turned, as geometry_msgs/PoseArray."""
     from geometry_msgs.msg import Point, Pose, PoseArray
@@ -120,3 +140,15 @@ def numbers_msg(stamp: float, names: list[str], values: np.ndarray) -> JointStat
     message = JointState(name=names, position=np.asarray(values, np.float64).tolist())
     message.header.stamp = stamp_msg(stamp)
     return message
+
+
+def status_wrong(
+    status: Mapping[str, str], keys: Sequence[str] = ("holder", "lease", "rests", "at home", "sees the arm")
+) -> str:
+    """What of an `arm_status`, of which `keys` are needed, is not as the arm's node tells it; "": nothing is."""
+    if missing := [key for key in keys if key not in status]:
+        return f"it lacks {', '.join(missing)}"
+    for key in ("lease", "armed as", "started"):
+        if not (number := status.get(key, "0")).isdecimal() or len(number) > DIGITS:
+            return f"its {key} is no number: {number[:DIGITS]!r}"
+    return "" if OPENING.fullmatch(opening := status.get("opening", "")) else f"its opening is no number: {opening!r}"

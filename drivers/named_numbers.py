@@ -76,6 +76,10 @@ class NamedNumbers:
         """What usually passes between two messages of the part of `names` that comes most seldom [s]."""
         return max((self._monitor(name).gap for name in self._of(names)), default=math.inf)
 
+    def usual(self, names: Iterable[str] = ()) -> float:
+        """The same, that one pause does not change."""
+        return max((self._monitor(name).usual for name in self._of(names)), default=0.0)
+
     def wrong(self, limit: float, latency: float = 0.0) -> str:
         """Which part is older than `limit` [s], by stamp or arrival, or of the future, in words; "": none is."""
         parts = {part: None for name in self.wanted or self.values if (part := self._part_of.get(name))}

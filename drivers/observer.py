@@ -6,6 +6,7 @@ Pure, under any clock. Whoever acts on a robot and whoever only records it see i
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Protocol
@@ -122,9 +123,10 @@ class Observer:
 
     def await_readings(self, clock: Clock) -> None:
         """Wait for readings of every stream from after this call; raises where none come."""
-        since, begin = clock.now(), clock.steady()
+        since, begin, real = clock.now(), clock.steady(), time.monotonic()
         while common_moment(self.streams) < since:
-            if clock.steady() > begin + PATIENCE:
+            # A simulator's clock may stand still meanwhile.
+            if clock.steady() > begin + PATIENCE or time.monotonic() > real + PATIENCE:
                 silent = [s.name + (s.refused and f" ({s.refused})") for s in self.streams if s.newest < since]
                 raise RobotRLError(f"nothing new comes from {', '.join(silent)}; `robot-rl check` says what is there")
             clock.sleep_until(clock.steady() + 0.01)

@@ -35,6 +35,7 @@ class PolicyRunner:
         self._robot, self._load, self._aside = robot, load, aside
         self._thread: Thread | None = None
         self._io: Node | None = None
+        self._end_spinning: Callable[[], None] | None = None
         self._end = Event()
         self.asked: Callable[[], bool] = lambda: False  # to end, by a signal: no transition is waited for then
         self.error = ""  # why playing ended by itself
@@ -43,10 +44,14 @@ class PolicyRunner:
     def configure(self) -> None:
         """Load, and open the streams on a node of their own: transitions must not keep readings waiting."""
         self._play = self._load()
-        self._io = make_node(f"{NAME}_io")
-        self._end_spinning = spin_in_thread(self._io)
-        watched = self._aside is not None
-        self.env = RosRobot(self._io, self._robot, ended=self._ended, watched=watched).env(self._aside)
+        try:
+            self._io = make_node(f"{NAME}_io")
+            self._end_spinning = spin_in_thread(self._io)
+            watched = self._aside is not None
+            self.env = RosRobot(self._io, self._robot, ended=self._ended, watched=watched).env(self._aside)
+        except BaseException:  # else it would go on listening, beside the one that the next `configure` makes
+            self.cleanup()
+            raise
 
     def activate(self) -> None:
         """Play, in a thread."""
@@ -67,18 +72,21 @@ class PolicyRunner:
         self.env.close()
 
     def cleanup(self) -> None:
-        """Close the streams."""
-        assert self._io is not None
-        self._end_spinning()
-        self._io.destroy_node()
-        self._io = None
+        """Close the streams, as far as there are some."""
+        io, self._io = self._io, None
+        end_spinning, self._end_spinning = self._end_spinning, None
+        try:
+            if end_spinning is not None:
+                end_spinning()
+        finally:
+            if io is not None:
+                io.destroy_node()
 
     def close(self) -> None:
         """Whatever state it is in, leave the arm to its node; playing is over."""
         if self._thread is not None:
             self.deactivate()
-        if self._io is not None:
-            self.cleanup()
+        self.cleanup()
 
     def finalize(self) -> None:
         """The lifecycle is over, and with it the process."""

@@ -17,6 +17,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ import numpy as np
 from drivers import interrupts, robot_file
 from drivers.actions import action_of
 from drivers.arm_listener import HISTORY
-from drivers.messages import pose_of, stamp_of
+from drivers.messages import one_number, sound_pose_of, stamp_of, status_wrong
 from drivers.node_process import declare, end_ros, make_node, place, split_ros_arguments, start_ros
 from drivers.observer import Clock, Observer, Ticker
 from drivers.robot_file import RobotFile
@@ -287,16 +288,18 @@ class RecorderNode:
         node.create_timer(STATUS, self.publish_status, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _take_gripper(self, message: Any) -> None:
-        if len(message.position) == 1:  # raised here it would end the thread that spins, and with it all streams
-            self._opening = float(message.position[0])
+        if np.isfinite(opening := one_number(message.position)):  # raised here it would end the thread that spins
+            self._opening = opening
 
     def _take_setpoint(self, message: Any) -> None:
-        stamp, (position, turn) = stamp_of(message.header), pose_of(message)
-        if np.isfinite(self._opening):
-            self._setpoints.add(stamp, Target(stamp, position, turn, self._opening, ""))
+        stamp, pose = stamp_of(message.header), sound_pose_of(message)
+        if np.isfinite(self._opening) and pose is not None:
+            self._setpoints.add(stamp, Target(stamp, *pose, self._opening, ""))
 
     def _take_status(self, message: Any) -> None:
         said = {v.key: v.value for v in message.values}
+        if status_wrong(said):
+            return
         lease = self.recorder.lease.then(message.message, said["holder"], lease_in(said), time.monotonic())
         self.recorder.lease = lease
 
@@ -310,16 +313,13 @@ class RecorderNode:
 
 def run(robot: RobotFile, name: str, store: EpisodeStore, asked: Callable[[], bool]) -> None:
     """Record until `asked()`."""
-    node = make_node("recorder")
-    recorder = RecorderNode(node, robot, store, name, asked).recorder
-    end_spinning = spin_in_thread(node)
-    try:
+    with ExitStack() as stack:
+        stack.callback(end_ros, node := make_node("recorder"))
+        recorder = RecorderNode(node, robot, store, name, asked).recorder
+        stack.callback(spin_in_thread(node))
         while not asked():
             recorder.turn()
         recorder.close()
-    finally:
-        end_spinning()
-        end_ros(node)
 
 
 def main(arguments: list[str] | None = None) -> int:

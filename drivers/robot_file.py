@@ -287,7 +287,10 @@ class RobotFile:
         return wrong
 
     def _wrong_cameras(self) -> list[str]:
-        wrong = [f"the cameras share the topic '{t}'" for t in _twice([c.topic for c in self.cameras.values()])]
+        wrong = []
+        for topic in _twice([camera.topic for camera in self.cameras.values()]):
+            names = [f"cameras.{name}.topic" for name, camera in self.cameras.items() if camera.topic == topic]
+            wrong.append(f"{' and '.join(names)} share the topic '{topic}': each needs its own")
         for name, camera in self.cameras.items():
             if not name.isidentifier():
                 wrong.append(f"the camera '{name}' needs a name of letters, digits and _")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ import numpy as np
 
 from drivers.arm_listener import ArmListener
 from drivers.authority import HOMING, REMEDY
-from drivers.messages import numbers_msg, path_msg, pose_msg
+from drivers.messages import numbers_msg, path_msg, pose_msg, status_wrong
+from drivers.own_leases import Debt, OwnLeases
 from drivers.robot_file import RobotFile
 from robot_rl.types import RobotRLError, Target
 
@@ -55,6 +57,8 @@ class RosArm:
         self._status_at, self._started = -np.inf, ""  # when by the steady clock; and the node's own first lease
         self._lease, self._homing = "", ""  # that are ours; "": none is
         self._letting_go = Lock()  # from the thread that plays, or from a transition's
+        self._leases = OwnLeases(LATELY)
+        self._asked: Any = None  # what `arm` of a source will answer; None: nobody was asked
         self._newest = ""  # of our leases, or the one that a person's reset found
         self._dismissed = ""  # somebody else let go of it for us
         self._beaten = -np.inf
@@ -104,30 +108,32 @@ class RosArm:
             self._value.publish(numbers_msg(stamp, ["value"], np.array([number])))
 
     def hold(self) -> None:
-        """Give the arm back to its node, which holds it; not where somebody else commands it by now."""
-        from std_srvs.srv import Trigger
+        """Give the arm back to its node, which holds it; not where somebody else commands it by now.
 
+        What was asked for is given back too, whether its answer or a status of it has come or not.
+        """
         for holder, lease in self._let_go():
-            release = self._services[f"{holder}/release"]
-            if self._is_ours(lease) and release.service_is_ready():
-                release.call_async(Trigger.Request())
+            self._leases.owe(Debt(holder, int(lease)))
+        self._settle()
+        end = time.monotonic() + LATELY
+        while (asked := self._asked) is not None and not asked.done() and time.monotonic() < end:
+            time.sleep(LOOK)  # the process may end after this, and the arm would stay armed
 
     def stop(self, reason: str) -> None:
         """Have the arm stopped for good, where it is ours. Should the word be lost, our silence stops it as well."""
-        from std_msgs.msg import String
-
         for holder, lease in self._let_go():
-            if holder == self._source and self._is_ours(lease):
-                self._fault.publish(String(data=reason))
+            if holder == self._source:
+                self._leases.owe(Debt(holder, int(lease), reason or "for no reason that was given"))
+        self._settle()
 
     def take(self) -> None:
         """Take command of the arm; whoever takes it later ends that."""
-        self._newest = self._lease = self._call(f"{self._source}/arm")
+        self._newest = self._lease = self._ask_for(self._source)
         self._homing = ""
 
     def go_home(self) -> None:
         """Take the arm home; it moves only while this waits for it. Raises where it does not come home."""
-        self._newest = self._homing = self._call(f"{HOMING}/arm").partition(";")[0]
+        self._newest = self._homing = self._ask_for(HOMING)
         self.await_status(lambda: self.status["at home"] == "True", WAY_HOME, "come home")
 
     def await_permission(self, waits: bool) -> None:
@@ -199,10 +205,56 @@ class RosArm:
             self._newest = ""
             raise RobotRLError("the arm's node was started anew meanwhile; start this anew too where the arm may move")
 
-    def _call(self, service: str) -> str:
-        """Call a service of the arm node and wait for its words; raises with them where it refuses."""
-        answer: str = call(self._services[service], self._beat).message
-        return answer
+    def _ask_for(self, holder: str) -> str:
+        """Have the arm's node give `holder` a lease, and wait for its number; raises with its words where it refuses.
+
+        Where that is not waited for any longer, the lease is given back as soon as its answer comes.
+        """
+
+        def asked(future: Any) -> None:
+            self._asked = future
+
+        self._asked = None
+        try:
+            lease = self._lease_in(call(self._services[f"{holder}/arm"], self._beat, asked))
+        except BaseException:
+            if (future := self._asked) is not None:
+                future.add_done_callback(partial(self._answered_late, holder))
+            raise
+        self._asked = None
+        return lease
+
+    def _lease_in(self, answer: Any) -> str:
+        lease: str = answer.message.partition(";")[0]
+        if not lease.isdecimal():
+            raise RobotRLError(f"the arm's node gives a lease without a number: {answer.message!r}")
+        self._leases.hear(int(lease), True, time.monotonic())
+        return lease
+
+    def _answered_late(self, holder: str, future: Any) -> None:
+        self._asked = None
+        if future.cancelled() or future.exception() is not None or not future.result().success:
+            return
+        try:
+            self._newest = self._lease_in(future.result())
+        except RobotRLError:  # whoever waited was told
+            return
+        self._leases.owe(Debt(holder, int(self._newest)))
+        self._settle()
+
+    def _settle(self) -> None:
+        """Give back, or have stopped, what is due."""
+        from std_msgs.msg import String
+        from std_srvs.srv import Trigger
+
+        for debt in self._leases.due(time.monotonic()):
+            release = self._services[f"{debt.holder}/release"]
+            if debt.fault:
+                self._fault.publish(String(data=debt.fault))
+            elif release.service_is_ready():
+                release.call_async(Trigger.Request())
+            else:
+                self._leases.owe(debt)  # until the next status
 
     def _beat(self) -> None:
         """The heartbeat of homing, from whoever waits for it: a thread of its own would outlive a hang."""
@@ -226,6 +278,11 @@ class RosArm:
 
     def _take_status(self, message: Any) -> None:
         status, stopped = {v.key: v.value for v in message.values}, message.message
+        if wrong := status_wrong(status):
+            self._stopped = f"its node says what nobody can read: {wrong}"
+            return
+        if self.status and status.get("started") != self.status.get("started"):
+            self._leases.forget()
         ours = self._lease
         if ours and ours == status["lease"] and stopped and status.get("needs reset") == "False":
             self._dismissed = f"somebody else let go of the arm: {stopped}"
@@ -234,16 +291,24 @@ class RosArm:
             if int(status["lease"]) < int(ours):
                 stopped = "its node has not told of our lease yet"
         self._stopped, self.status, self._status_at = stopped, status, time.monotonic()
+        self._leases.hear(int(status["lease"]), not message.message, self._status_at)
+        self._settle()
 
 
-def call(client: Any, between: Callable[[], object] = lambda: None, **fields: Any) -> Any:
+def call(
+    client: Any,
+    between: Callable[[], object] = lambda: None,
+    asked: Callable[[Any], object] = lambda _: None,
+    **fields: Any,
+) -> Any:
     """Call a service from a thread that does not spin; raises where it is silent or says no.
 
-    `between()` is called again and again while it waits.
+    `between()` is called again and again while it waits; `asked` is given the future of the answer.
     """
     if not client.wait_for_service(ANSWER):
         raise RobotRLError(f"nobody offers the service {client.service_name}: is its node running, in this namespace?")
     future = client.call_async(client.srv_type.Request(**fields))
+    asked(future)
     end = time.monotonic() + ANSWER
     while not future.done():
         if time.monotonic() > end:

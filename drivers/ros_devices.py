@@ -281,7 +281,7 @@ class Leader:
         self._listener.warn(self.hint)
         self._listener.alive("leader")
         now = time.monotonic()
-        if now - self._arm.heard > QUIET:
+        if now - self._arm.heard > QUIET or not len(self._arm.readings):
             return self._hand.hand(now, None, None)
         here = self._arm.readings.last
         return self._hand.hand(now, here.position, here.turn)
@@ -308,7 +308,11 @@ class Leader:
         if not came or came[-1].trouble:
             return
         said = came[-1]
-        named = dict(zip(said.message.name, said.message.position, strict=False))
+        names, positions = said.message.name, said.message.position
+        if not len(set(names)) == len(names) == len(positions):
+            self._hand.dead_man.doubt(f"it names {len(names)} joints, and has {len(positions)} positions")
+            return
+        named = dict(zip(names, positions, strict=True))
         joints = np.array([named.get(name, np.nan) for name in self._robot.joints])
         if not np.isfinite(joints).all():
             self._hand.dead_man.doubt(f"joints are missing or no number; it wants {', '.join(self._robot.joints)}")

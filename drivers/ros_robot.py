@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 COME_TO_REST = 5.0  # [s]
 SETTLE = 0.2  # [s]
+STANDS = 1.0  # a simulator's clock that does not move for so long stands still [s]
 
 
 class RosClock:
@@ -63,8 +64,13 @@ class RosClock:
         return self._steps.look(*read_together(self.now))
 
     def sleep_until(self, moment: float) -> None:
-        """Sleeps; a clock that stands still is looked at again every 5 ms."""
-        while (left := moment - self.steady()) > 0 and not self._woken():
+        """Sleeps; a simulator's clock that stands still is looked at again every 5 ms, and not waited for for ever."""
+        seen, since = -np.inf, 0.0
+        while (left := moment - (now := self.steady())) > 0 and not self._woken():
+            if now != seen:
+                seen, since = now, time.monotonic()
+            elif self._simulated is not None and time.monotonic() > since + STANDS:
+                return  # whoever waits sees then what is silent
             time.sleep(min(left, self._longest))
 
 
@@ -133,7 +139,7 @@ class RosRobot:
         from std_srvs.srv import Trigger
 
         self.node, self.robot, self.streams = node, robot, RosStreams(node, robot, watched)
-        self.clock, self.arm = RosClock(node), RosArm(node, robot, self.streams.listener, source, ended)
+        self.clock, self.arm = RosClock(node, ended), RosArm(node, robot, self.streams.listener, source, ended)
         self._source, self._waits = source, waits
         self._reset_world_client = node.create_client(Trigger, "world/reset")
         self._seeds = node.create_client(SetParameters, "sim_robot/set_parameters")
@@ -231,7 +237,11 @@ def spin_in_thread(node: Node) -> Callable[[], None]:
             executor.spin_once(timeout_sec=0.1)
 
     thread = Thread(target=run, daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # no more threads
+        executor.shutdown()
+        raise
 
     def end() -> None:  # shut down while it runs a callback, an executor would end that with a traceback
         over.set()
@@ -248,15 +258,12 @@ def driven(robot: RobotFile, source: str, ended: Callable[[], bool]) -> Iterator
 
     ROS is initialised, and is ended after the arm was let go.
     """
-    node = make_node(f"{source}_collect")
-    end_spinning = spin_in_thread(node)
-    env = RosRobot(node, robot, source, ended, watched=True, waits=False).env()
-    try:
+    with ExitStack() as stack:
+        stack.callback(end_ros, node := make_node(f"{source}_collect"))
+        stack.callback(spin_in_thread(node))
+        env = RosRobot(node, robot, source, ended, watched=True, waits=False).env()
+        stack.callback(env.close)
         yield env
-    finally:
-        env.close()
-        end_spinning()
-        end_ros(node)
 
 
 def connect(robot: RobotFile, aside: Callable[[], Corrector | None] = lambda: None) -> RealEnv:

@@ -14,6 +14,8 @@ import numpy as np
 
 from drivers.authority import HOMING, Authority
 from drivers.gate import Gate, Ruling
+from drivers.sound import target_wrong
+from drivers.stamps import CLOCKS
 from robot_rl.geometry import angle_between, quat_from_vector, quat_inverse, quat_product, unit_quat, vector_from_quat
 from robot_rl.types import ArmState, RobotRLError, Target
 
@@ -70,6 +72,7 @@ class Servo:
         self._wish: Target | None = None  # not ruled on yet
         self.since = -np.inf  # the hand-over, by the stamps [s]: no wish from before it is taken
         self._fresh = True  # nothing was ruled on since
+        self.not_taken = ""
 
     @property
     def leases(self) -> int:
@@ -110,11 +113,15 @@ class Servo:
             self._go_home(steady)
         return counts
 
-    def offer(self, target: Target, steady: float) -> bool:
-        """A source's newest wish; whether it will be ruled on."""
+    def offer(self, target: Target, now: float, steady: float) -> bool:
+        """A source's newest wish; whether it will be ruled on. `not_taken` says why it did not take the arm over."""
+        self.not_taken = ""
         if target.source not in self.sources:
             return False
         if not target.stamp > self.since:  # of NaN too: from before the hand-over
+            return False
+        if target.source != self.authority.holder and (wrong := self._hopeless(target, now)):
+            self.not_taken = wrong if self.authority.interrupts(target.source) else ""
             return False
         lease = self.leases
         if not self.authority.hear(target.source, steady):
@@ -150,6 +157,15 @@ class Servo:
         if self._path is not None and self.gate.waits:  # for the arm, or for a joint: time stands still on the way
             self._path = replace(self._path, begin=self._path.begin + self.gate.period)
         return self.gate.check(self._ahead(state, steady), state, now, steady)
+
+    def _hopeless(self, wish: Target, now: float) -> str:
+        """Why the gate would reject it whatever the arm does, a period from now at the latest: it takes no arm."""
+        if wrong := target_wrong(wish):
+            return wrong
+        limits, age = self.gate.limits, now - wish.stamp
+        if -limits.ahead <= age <= limits.age - self.gate.period:
+            return ""
+        return f"it comes from an observation {age:.3f} s old: {CLOCKS}"
 
     @property
     def commanded(self) -> bool:

@@ -8,13 +8,14 @@ process of their own (sim_cameras.py).
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from drivers.messages import numbers_msg, pose_msg, pose_of, stamp_msg
+from drivers.messages import numbers_msg, one_number, pose_msg, sound_pose_of, stamp_msg
 from drivers.node_process import declare, make_node, spin, start_ros
 from drivers.robot_file import RobotFile
 from drivers.sim_cameras import SimCameras, View, simulated
@@ -100,12 +101,13 @@ class SimRobotNode:
         return response
 
     def _take(self, message: Any) -> None:
-        if message.header.frame_id == self.robot.base_frame:
-            self.world.command(*pose_of(message))
+        if message.header.frame_id == self.robot.base_frame and (pose := sound_pose_of(message)) is not None:
+            self.world.command(*pose)
 
     def _take_gripper(self, message: Any) -> None:
         fingers = self.robot.gripper
-        self.world.grip((message.data[0] - fingers.closed) / (fingers.open - fingers.closed))
+        if math.isfinite(position := one_number(message.data)):
+            self.world.grip((position - fingers.closed) / (fingers.open - fingers.closed))
 
     def _wrench_msg(self, now: float, wrench: np.ndarray) -> Any:
         from geometry_msgs.msg import WrenchStamped

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
+from collections import Counter, deque
+from statistics import median
 from typing import Literal, Protocol
 
 AHEAD = 0.02  # so far in the future may a stamp lie [s]: clocks differ a little
+LAST = 7  # gaps that a usual one is found from
 NEW = 0.2  # share of the last gap in the usual one
 CLOCKS = "compare the two computers' clocks"
 Admission = Literal["kept", "anew", "refused"]  # "anew": kept, and all before it are to be forgotten
@@ -51,6 +53,7 @@ class StampMonitor:
         self.clocks, self.ahead = clocks, ahead
         self.newest = -math.inf  # the stamp of the last that was kept [s]
         self.arrived = -math.inf  # when it came, by the steady clock [s]
+        self._gaps = deque[float](maxlen=LAST)  # between the last that were kept [s]
         self.gap = 0.0  # usually between two that were kept [s]; 0: there were no two
         self.refused = ""  # why the last that came was not kept, in words; "": it was
         self.counts: Counter[str] = Counter()  # of those refused, by kind: "future", "order", "number"
@@ -67,9 +70,15 @@ class StampMonitor:
             return self._refuse("order", _not_newer(stamp, self.newest, now))
         steady = self.clocks.steady()
         if math.isfinite(gap := steady - self.arrived):
+            self._gaps.append(gap)
             self.gap += (NEW if self.gap else 1.0) * (gap - self.gap)
         self.newest, self.arrived, self.refused = stamp, steady, ""
         return "anew" if anew else "kept"
+
+    @property
+    def usual(self) -> float:
+        """The median of the last gaps [s], which one pause does not change; 0 where there are too few."""
+        return median(self._gaps) if len(self._gaps) >= LAST // 2 else 0.0
 
     def forget(self) -> None:
         """The last reading is of another time: as if nothing had come yet."""

@@ -49,13 +49,13 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def main() -> None:
     """The command `robot-rl`."""
     expect_interrupts()
-    _open_closed()
+    open_closed()
     from robot_rl.cli import main as run  # here, because it takes seconds
 
     sys.exit(run())
 
 
-def _open_closed() -> None:
+def open_closed() -> None:
     """Whoever starts this with stdin, stdout or stderr closed wants none of it; else the next file would be stdout."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:

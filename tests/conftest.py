@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import atexit
 import os
+import signal
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from drivers import interrupts
 from policies import checkpoint
 from policies.flow import FlowConfig
 from policies.mlp import MlpConfig
@@ -17,6 +20,19 @@ from sim.toy import ToyEnv, ToyOperator
 
 os.environ.setdefault("MUJOCO_GL", "egl")
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before():
+    """A main that runs in the process of the tests leaves no handler behind, and no signal that it remembers."""
+    before = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
+    yield
+    for number, handler in before.items():
+        if handler is not None:  # one that is not Python's cannot be set again
+            signal.signal(number, handler)
+    interrupts._received.clear()
+    atexit.unregister(interrupts._ignore)
+
 
 TINY = FlowConfig(horizon=8, backbone=MlpConfig(width=64, depth=2))
 

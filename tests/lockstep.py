@@ -106,7 +106,7 @@ class Bench:
             self.tracker.add(self.now(), {"cube_x": 0.001 * self.time})
 
     def command(self, target) -> None:
-        self.servo.offer(target, self.time)
+        self.servo.offer(target, self.now(), self.time)
 
     def hold(self) -> None:
         self.servo.release(self.source)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers.clocks import SimulatedTime, StepWatch
+from drivers import clocks
+from drivers.clocks import SimulatedTime, StepWatch, read_together
 from drivers.observer import Ticker
 from tests.lockstep import ROBOT, Bench
 
@@ -31,7 +32,34 @@ def test_a_step_is_found_where_it_is_and_nowhere_else(step, waits, seed, drift):
 def test_a_thread_that_is_held_up_between_the_two_clocks_sees_no_step():
     watch = StepWatch(0.02)
     watch.look(100.0, 1.0)
-    assert watch.look(100.51, 1.01, doubt=0.5) == 0.0 and watch.look(90.51, 1.02, doubt=0.01) == pytest.approx(-10.01)
+    assert watch.look(100.0, 1.5, doubt=0.5) == 0.0 and watch.look(90.52, 1.52, doubt=0.0) == pytest.approx(-10.0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(1e-4, 0.3), st.sampled_from([0.0, 1e-4, 0.03, 0.4])), min_size=4, max_size=30),
+    st.sampled_from([0.0, -10.0, -0.05, 0.05, 0.5, 3600.0]),
+    st.integers(0, 10**6),
+)
+def test_fault_f41_a_busy_machine_between_the_two_clocks_is_no_step_and_hides_none(waits, step, seed):
+    """Each time the stamps' clock is read, the thread may be held up before it looks at the steady one."""
+    monkeypatch, moment, shift, at = pytest.MonkeyPatch(), [5.0], [0.0], seed % len(waits)
+    held = [0.0]
+
+    def now():
+        stamp = 1.7e9 + moment[0] + shift[0]
+        moment[0] += held[0]
+        return stamp
+
+    with monkeypatch.context() as patched:
+        patched.setattr(clocks.time, "monotonic", lambda: moment[0])
+        watch, found = StepWatch(0.02), []
+        for k, (wait, held[0]) in enumerate([(0.0, 0.0), *waits, (0.01, 0.0)]):
+            moment[0] += wait
+            shift[0] += step if k == at + 1 else 0.0
+            found += [seen] if (seen := watch.look(*read_together(now))) else []
+    assert not found if step == 0.0 else len(found) <= 1
+    assert sum(found) == pytest.approx(step, abs=0.41) or abs(step) < 0.02 + 2 * 0.4, "what doubt cannot hide is found"
 
 
 @pytest.mark.parametrize("pace", [0.1, 1.0, 5.0])

@@ -44,7 +44,7 @@ class Gripped(Bench):
         here = gate.setpoint if gate._motion is not None else None
         position = MIDDLE if here is None else here.position
         before = gate.opening
-        heard = self.servo.offer(Target(self.time, position, DOWN, opening, source), self.time)
+        heard = self.servo.offer(Target(self.time, position, DOWN, opening, source), self.now(), self.time)
         if heard and opening is not None:
             self.asked.append((before, min(max(opening, 0.0), 1.0)))
         self.sleep_until(self.time + self.period)

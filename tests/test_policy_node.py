@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from drivers import policy_node
 from drivers.policy_node import PolicyRunner
 from drivers.ros_arm import RosArm
 from robot_rl.types import RobotRLError
@@ -58,3 +59,60 @@ def test_a_way_home_that_a_transition_ends_between_two_heartbeats_is_no_error():
     arm._beat()
     arm._beat()
     assert beats == [7]
+
+
+class Made:
+    """What `configure` makes, and what of it is there; the step `fails`."""
+
+    def __init__(self, monkeypatch, fails, error):
+        self.there, self.fails, self.error = set(), fails, error
+        monkeypatch.setattr(policy_node, "make_node", self.make_node)
+        monkeypatch.setattr(policy_node, "spin_in_thread", self.spin)
+        monkeypatch.setattr(policy_node, "RosRobot", lambda *_, **__: self.step("robot") or self)
+
+    def step(self, name):
+        if name == self.fails:
+            raise self.error
+
+    def load(self):
+        self.step("load")
+        return lambda env, ended: None
+
+    def make_node(self, name):
+        self.step("node")
+        self.there.add("node")
+        return SimpleNamespace(destroy_node=lambda: self.there.remove("node"))
+
+    def spin(self, node):
+        self.step("spin")
+        self.there.add("thread")
+
+        def end():
+            self.there.remove("thread")
+            self.step("end of spinning")
+
+        return end
+
+    def env(self, aside):
+        self.step("env")
+        return Bench().env()
+
+
+@pytest.mark.parametrize("error", [RobotRLError("mend this"), RuntimeError("no more threads"), KeyboardInterrupt()])
+@pytest.mark.parametrize("fails", ["load", "node", "spin", "robot", "env"])
+def test_fault_f39_a_configure_that_fails_at_any_step_leaves_nothing_behind(monkeypatch, fails, error):
+    made = Made(monkeypatch, fails, error)
+    runner = PolicyRunner(ROBOT, made.load)
+    for _ in range(2):
+        with pytest.raises(type(error)):
+            runner.configure()
+        assert not made.there, "it would listen beside the one that the next configure makes"
+        runner.close()  # as `on_error` does
+    made.fails = ""
+    runner.configure()
+    assert made.there == {"node", "thread"}
+    made.fails, made.error = "end of spinning", RuntimeError("a callback failed")
+    with pytest.raises(RuntimeError):
+        runner.cleanup()
+    runner.close()
+    assert not made.there

@@ -160,18 +160,18 @@ def test_a_person_goes_before_the_policy_and_never_the_other_way():
     bench.command(wish(bench, (0.0, 0.002, 0), "teleop"))
     bench.sleep_until(bench.time + PERIOD)
     assert bench.servo.gate.holder == "teleop"
-    assert not bench.servo.offer(wish(bench), bench.time)
+    assert not bench.servo.offer(wish(bench), bench.now(), bench.time)
     bench.sleep_until(bench.time + 1.0)
     assert bench.stopped  # the person fell silent: nobody takes over by being the only one left
-    assert not bench.servo.offer(wish(bench), bench.time)
+    assert not bench.servo.offer(wish(bench), bench.now(), bench.time)
 
 
 def test_a_policy_that_speaks_after_a_person_in_the_same_period_does_not_drown_the_person():
     bench = armed("policy")
     bench.command(wish(bench))
     bench.sleep_until(bench.time + PERIOD)
-    assert bench.servo.offer(wish(bench, (0, 0.002, 0), "teleop"), bench.time)
-    assert not bench.servo.offer(wish(bench, (0.002, 0, 0)), bench.time)
+    assert bench.servo.offer(wish(bench, (0, 0.002, 0), "teleop"), bench.now(), bench.time)
+    assert not bench.servo.offer(wish(bench, (0.002, 0, 0)), bench.now(), bench.time)
     bench.sleep_until(bench.time + T)
     assert bench.servo.gate.holder == "teleop"
 
@@ -182,10 +182,10 @@ def test_what_was_planned_before_the_hand_over_is_never_played():
     assert bench.servo.release("teleop")
     bench.sleep_until(bench.time + 0.5)
     bench.servo.arm("policy", bench.state(), bench.time, bench.time)
-    assert not bench.servo.offer(wish(bench, age=0.01), bench.time)
-    assert not bench.servo.offer(wish(bench, age=np.nan), bench.time)
+    assert not bench.servo.offer(wish(bench, age=0.01), bench.now(), bench.time)
+    assert not bench.servo.offer(wish(bench, age=np.nan), bench.now(), bench.time)
     bench.sleep_until(bench.time + T)
-    assert bench.servo.offer(wish(bench, (0.001, 0, 0)), bench.time)
+    assert bench.servo.offer(wish(bench, (0.001, 0, 0)), bench.now(), bench.time)
 
 
 def test_the_first_wish_after_a_hand_over_lies_near_the_measured_pose():
@@ -211,14 +211,15 @@ def test_home_is_reached_at_half_speed_and_only_a_person_interrupts():
     bench.sleep_until(bench.time + T)
     bench.servo.arm(HOMING, bench.state(), bench.time, bench.time)
     bench.sleep_until(bench.time + 0.5)
-    assert not bench.servo.offer(wish(bench), bench.time) and not bench.servo.is_home(bench.state(), bench.time)
+    assert not bench.servo.offer(wish(bench), bench.now(), bench.time)
+    assert not bench.servo.is_home(bench.state(), bench.time)
     bench.sleep_until(bench.time + 3.0)
     assert bench.servo.is_home(bench.state(), bench.time) and not bench.stopped
     assert bench.position == pytest.approx(MIDDLE, abs=1e-3)
     speeds = np.linalg.norm(np.diff(sent(bench), axis=0), axis=1) / T
     assert speeds.max() <= LIMITS.speed + 1e-6  # it has to catch up with its own way after the start
     assert np.median(speeds[speeds > 0]) == pytest.approx(0.5 * LIMITS.speed, rel=0.02)
-    assert bench.servo.offer(wish(bench, source="teleop"), bench.time)
+    assert bench.servo.offer(wish(bench, source="teleop"), bench.now(), bench.time)
     bench.sleep_until(bench.time + T)
     assert bench.servo.gate.holder == "teleop"
 

@@ -106,7 +106,7 @@ def test_fault_f44_leases_and_the_latch_outlive_a_servo_of_another_speed():
 def test_stopped_in_the_moment_of_a_hand_over_the_setpoint_brakes_all_the_same():
     bench = on_the_way_home()
     here = bench.servo.gate.setpoint.position
-    assert bench.servo.offer(Target(bench.time, here, DOWN, 1.0, "teleop"), bench.time)
+    assert bench.servo.offer(Target(bench.time, here, DOWN, 1.0, "teleop"), bench.now(), bench.time)
     bench.servo.stop("somebody called stop")  # before the tick that would have ruled on the wish
     since = len(bench.rulings)
     bench.sleep_until(bench.time + 0.5)
@@ -157,7 +157,7 @@ class Moves(RuleBasedStateMachine):
         bench = self.bench
         if bench.servo.gate._motion is not None:
             target = bench.servo.gate.setpoint.position + [along, 0, 0]
-            if bench.servo.offer(Target(bench.time, target, DOWN, 1.0, source), bench.time):
+            if bench.servo.offer(Target(bench.time, target, DOWN, 1.0, source), bench.now(), bench.time):
                 self.spoke = bench.time
         self.tick(ticks)
 
@@ -206,7 +206,7 @@ def test_a_person_who_takes_a_moving_arm_that_lags_gets_it_and_it_brakes(monkeyp
     servo.arm("policy", bench.state(), bench.now(), bench.steady())
     for _ in range(12):
         wish = wish + [0.0, 0.0125, 0.0]
-        servo.offer(Target(bench.now(), wish, bench.turn, None, "policy"), bench.time)
+        servo.offer(Target(bench.now(), wish, bench.turn, None, "policy"), bench.now(), bench.time)
         bench.sleep_until(bench.time + 0.05)
     assert np.linalg.norm(servo.gate.setpoint.position - bench.position) > 0.04
     servo.arm("teleop", bench.state(), bench.now(), bench.steady())

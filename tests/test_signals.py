@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from drivers import interrupts
 from robot_rl import progress, start
 
 ROOT = Path(__file__).parents[1]
@@ -103,6 +104,7 @@ def raising(error):
 
 
 def test_what_a_place_or_the_memory_refuses_is_one_line_and_our_own_faults_are_not_hidden(capsys):
+    before = [signal.getsignal(number) for number in start.SIGNALS]
     assert start.guarded(raising(OSError(28, "No space left on device", "/x/y"))) == 2
     assert "/x/y: No space left on device" in capsys.readouterr().err
     assert start.guarded(raising(RuntimeError("DefaultCPUAllocator: can't allocate memory"))) == 2
@@ -111,7 +113,16 @@ def test_what_a_place_or_the_memory_refuses_is_one_line_and_our_own_faults_are_n
     for fault in (RuntimeError("a shape"), ValueError("a value"), OSError(9, "Bad file descriptor")):
         with pytest.raises(type(fault)):
             start.guarded(raising(fault))
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert [signal.getsignal(number) for number in start.SIGNALS] == before
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+def test_what_a_node_does_with_signals_in_the_process_of_the_tests_ends_with_its_test(turn):
+    assert signal.getsignal(signal.SIGTERM) is not interrupts._remember
+    asked = interrupts.listen()
+    assert not asked()
+    signal.raise_signal(signal.SIGTERM)
+    assert asked()
 
 
 def test_without_a_terminal_there_is_a_line_now_and_then(capsys, monkeypatch):
@@ -131,3 +142,10 @@ def test_without_a_terminal_there_is_a_line_now_and_then(capsys, monkeypatch):
         "refine: 451 of 1,000 after 99 s, about 155 s to go, 3 attempts",
     ]
     assert list(progress.told(range(3), "few")) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_fault_f58_a_node_whose_input_or_output_is_closed_gives_no_socket_their_numbers(closed):
+    code = "import sys; sys.argv = ['-m']; import drivers, socket; sys.exit(socket.socket().fileno() < 3)"
+    run = subprocess.run(["bash", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code], cwd=ROOT)
+    assert run.returncode == 0

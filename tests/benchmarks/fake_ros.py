@@ -55,7 +55,8 @@ class FakeNode:
     def __init__(self, times: Times) -> None:
         self.times = times
         self.publishers: dict[str, FakePublisher] = {}
-        self.heard: dict[str, Any] = {}  # callbacks of subscriptions
+        self.heard: dict[str, Any] = {}  # callbacks of subscriptions, of each topic the last
+        self.listens: list[tuple[str, Any, Any]] = []  # topic, kind and callback of all
         self.services: dict[str, Any] = {}
         self.set_parameters: Any = None
         silent = {name: lambda *_, **__: None for name in ("debug", "info", "warning", "error")}
@@ -64,7 +65,7 @@ class FakeNode:
     def create_publisher(self, kind: Any, topic: str, _qos: Any) -> FakePublisher:  # noqa: D102
         return self.publishers.setdefault(topic, FakePublisher(topic, kind))
 
-    def create_subscription(self, _kind: Any, topic: str, take: Any, _qos: Any, **_: Any) -> None:
+    def create_subscription(self, kind: Any, topic: str, take: Any, _qos: Any, **_: Any) -> None:
         """As rclpy does it, `take` is given what the middleware says of a message where it has room for that."""
         informed = len(signature(take).parameters) > 1
 
@@ -72,9 +73,14 @@ class FakeNode:
             take(message, info) if informed else take(message)
 
         self.heard[topic] = hear
+        self.listens.append((topic, kind, hear))
 
     def create_service(self, kind: Any, name: str, answer: Any) -> None:  # noqa: D102
         self.services[name] = lambda: answer(kind.Request(), kind.Response())
+
+    def create_client(self, kind: Any, name: str) -> Any:
+        """Nobody offers it."""
+        return SimpleNamespace(service_name=name, srv_type=kind, service_is_ready=lambda: False)
 
     def create_timer(self, *_: Any, **__: Any) -> None:  # noqa: D102
         pass
