@@ -117,13 +117,19 @@ class ArmReadings:
         self._peak.clear()
         return state
 
-    def forget(self) -> None:
-        """All readings are of another time: the clock stepped."""
+    def forget(self, now: float, step: float) -> None:
+        """All readings are of another time: the stamps' clock, which shows `now`, stepped by `step` [s].
+
+        Some may be on their way still. Where it was set back, by more than any may be old they come from the future;
+        by less they would look younger than they are, until the clock shows again what it did.
+        """
+        limits = self._robot.limits
+        until = now - step if -(limits.age + limits.ahead) <= step < 0 else -np.inf
         self.readings.clear()
         self.numbers.clear()
-        self._joints.forget()
-        self._seen.forget()
-        self._pose.forget()
+        self._joints.forget(until)
+        self._seen.forget(until)
+        self._pose.forget(until)
 
     def take_joints(self, message: Any) -> None:
         """A sensor_msgs/JointState, of all joints or of some."""

@@ -126,7 +126,7 @@ class ArmNode:
             if self.authority.held:
                 self.servo.stop(f"the clock stepped by {step:+.2f} s")
             self.node.get_logger().error(f"the clock stepped by {step:+.2f} s: what was read before is forgotten")
-            self.listener.forget()
+            self.listener.forget(now, step)
 
     def tell_changes(self) -> None:
         """A status at once where the holder or the reason changed: programs wait for it."""

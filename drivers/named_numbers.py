@@ -54,10 +54,10 @@ class NamedNumbers:
         self._forget_empty_parts()
         return True
 
-    def forget(self) -> None:
-        """All that came is of another time."""
+    def forget(self, until: float) -> None:
+        """All that came is of another time, and so is what is stamped up to `until` [s]."""
         for monitor in self._parts.values():
-            monitor.forget()
+            monitor.forget(until)
 
     @property
     def missing(self) -> list[str]:

@@ -55,6 +55,7 @@ class StampMonitor:
         self.arrived = -math.inf  # when it came, by the steady clock [s]
         self._gaps = deque[float](maxlen=LAST)  # between the last that were kept [s]
         self.gap = 0.0  # usually between two that were kept [s]; 0: there were no two
+        self._until = -math.inf  # stamps up to this one are of a time that is over [s]
         self.refused = ""  # why the last that came was not kept, in words; "": it was
         self.counts: Counter[str] = Counter()  # of those refused, by kind: "future", "order", "number"
 
@@ -65,6 +66,8 @@ class StampMonitor:
             return self._refuse("number", f"its last reading is stamped {stamp}")
         if stamp > now + self.ahead:
             return self._refuse("future", f"its last reading is stamped {stamp - now:.2f} s in the future: {CLOCKS}")
+        if stamp <= self._until:
+            return self._refuse("order", "its last reading is of before the clock was set back")
         anew = self.newest > now + self.ahead  # the clock was set back since
         if stamp <= self.newest and not anew:
             return self._refuse("order", _not_newer(stamp, self.newest, now))
@@ -80,9 +83,9 @@ class StampMonitor:
         """The median of the last gaps [s], which one pause does not change; 0 where there are too few."""
         return median(self._gaps) if len(self._gaps) >= LAST // 2 else 0.0
 
-    def forget(self) -> None:
-        """The last reading is of another time: as if nothing had come yet."""
-        self.newest = self.arrived = -math.inf
+    def forget(self, until: float = -math.inf) -> None:
+        """The last reading is of another time: as if nothing had come yet. So is what is stamped up to `until` [s]."""
+        self.newest, self.arrived, self._until = -math.inf, -math.inf, until
 
     def wrong(self, limit: float, now: float | None = None, latency: float = 0.0) -> str:
         """Why nothing may be moved by the last reading, in words that go on from its name; "": nothing is wrong.

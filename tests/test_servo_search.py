@@ -184,6 +184,25 @@ def test_fault_f41_a_step_of_the_clock_is_named_and_the_arm_can_be_armed_2_s_lat
     assert world.again() and not world.judge.found
 
 
+@pytest.mark.parametrize("step", [-0.03, -0.05, -0.1, 0.1])
+def test_fault_f41_readings_on_their_way_look_no_younger_after_the_clock_was_set_back(step):
+    """They took 0.12 s of the 0.14 s that are allowed; the readings after them take 0.16 s, and stop the arm."""
+    world = Calm("servo_twist", age=0.14).begin(0.05)
+    world.delay = 12
+    with servo_search.frozen(world.times):
+        world._call("stop")
+    world.run(100)
+    world.times.shift += step
+    for tick in range(40):
+        world.delay = 12 if tick < 8 else 16
+        world.run(1)
+        with servo_search.frozen(world.times):
+            if world._call("reset"):
+                world._arm("policy")
+                world.way = np.array([0.0, 0.05, 0.0])
+    assert not world.judge.found, world.judge.found
+
+
 @pytest.mark.parametrize("step", [-0.019, 0.015])
 def test_fault_f41_a_clock_that_is_slewed_stops_nothing(step):
     world = Calm("cartesian_impedance").begin()

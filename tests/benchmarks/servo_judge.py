@@ -5,7 +5,8 @@ what was done to it. It counts what breaks a law, by the law's name:
 
 - not finite; outside the box; beyond the cone; speed, acceleration and jerk of the setpoint and of its turn; where it
   was silent it begins from rest where it ended, and it ends at rest;
-- it begins elsewhere only at the measured pose, and only where that is farther from where it ended than the lead;
+- it begins elsewhere only where it was silent or stopped, at the measured pose, and only where that is farther from
+  where it ended than the lead;
 - joints: range, step, change of step; and the setpoint is where they bring the tool;
 - twists: speed, acceleration; zero on a state that is no number or old; and the last one that was sent is zero;
 - a setpoint farther from the measured arm than the lead for more than a second, though nobody stopped it;
@@ -68,6 +69,7 @@ class Judge:
     _twist: tuple[np.ndarray, np.ndarray] = (np.zeros(3), np.zeros(3))
     _alone: int = 0
     _silent: bool = True
+    _stopped: bool = True
     _ahead: float = 0.0
 
     def see(self, now: Seen) -> None:
@@ -80,7 +82,7 @@ class Judge:
             self._see_joints(now.joints, now)
         self._see_twist(now)
         self._see_lead(now)
-        self._silent = now.setpoint is None
+        self._silent, self._stopped = now.setpoint is None, now.stopped
 
     def forget(self) -> None:
         """A new node: it cannot know what the one before sent, and that one, killed, could not brake."""
@@ -122,7 +124,7 @@ class Judge:
     def _begins_anew(self, position: np.ndarray, turn: np.ndarray, now: Seen) -> bool:
         """Whether the setpoint begins at the measured pose, as it may where its controller cannot hold the last."""
         assert self._last is not None
-        if not self._silent or now.measured is None:
+        if not (self._silent or (self._stopped and not now.stopped)) or now.measured is None:
             return False
         c, (there, facing, joints) = self.limits, now.measured
         away = _size(there - self._last[0])
