@@ -247,8 +247,9 @@ class ArmNode:
             return f"nobody listens on {topic}: is the controller active?"
         if (others := publisher_names(self.node, topic))[1:]:
             return f"{len(others)} publish on {topic}: {', '.join(others)}; one of them has to go"
-        for source in SOURCES:
-            name = self.node.resolve_topic_name(f"{source}/target_pose")
+        wanted = [f"{source}/target_{part}" for source in SOURCES for part in ("pose", "gripper")]
+        for topic in (*wanted, self.robot.pose, *filter(None, [self.robot.wrench])):
+            name = self.node.resolve_topic_name(topic)
             # One that was killed stays in the graph for a while beside its successor, which has no name at first.
             known = {other for other in publisher_names(self.node, name) if UNKNOWN not in other}
             if (others := sorted(known))[1:]:

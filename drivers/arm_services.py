@@ -8,6 +8,7 @@ may arm it until a person calls `reset`, which no program does. authority.py dec
 
 from __future__ import annotations
 
+import math
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 HINT = f"publish this number on {HOMING}/heartbeat (std_msgs/UInt64) at 10 Hz or faster: the arm moves only meanwhile"
 LONGEST = 300  # characters of a fault
+CALLED = "somebody called stop"
+LOOKED = 0.5  # nobody has looked at the arm sooner after a stop that somebody called [s]
 
 
 class Commanded(Protocol):
@@ -46,14 +49,17 @@ class ArmServices:
         from std_srvs.srv import Trigger
 
         self._log, self._arm = node.get_logger(), arm
+        self._called = -math.inf  # when a person called `stop` last, by the steady clock [s]
+        # rclpy serves what came together in the order in which it was made: a reset goes first, so that no stop which
+        # came while the node was held up is undone by it.
+        node.create_service(Trigger, "reset", self._reset)
+        node.create_service(Trigger, "stop", self._stop)
         for holder in (*arm.servo.sources, HOMING):
             node.create_service(Trigger, f"{holder}/arm", partial(self._give, holder))
             node.create_service(Trigger, f"{holder}/release", partial(self._release, holder))
         for source in arm.servo.sources:
             node.create_subscription(String, f"{source}/fault", partial(self._take_fault, source), 1)
         node.create_subscription(UInt64, f"{HOMING}/heartbeat", self._beat, 1)
-        node.create_service(Trigger, "stop", self._stop)
-        node.create_service(Trigger, "reset", self._reset)
 
     def _give(self, source: str, _request: Any, response: Any) -> Any:
         try:
@@ -72,7 +78,9 @@ class ArmServices:
         return self._answered(response)
 
     def _stop(self, _request: Any, response: Any) -> Any:
-        self._arm.servo.stop("somebody called stop")
+        self._called = time.monotonic()
+        self._arm.servo.stop(CALLED)
+        self._arm.servo.authority.add(CALLED)
         return self._answered(response)
 
     def _answered(self, response: Any) -> Any:
@@ -89,6 +97,8 @@ class ArmServices:
             response.success, response.message = True, f"nothing to reset: {was or f'{authority.holder} commands it'}"
             return response
         wrong = self._arm.unready() if servo.gate.rests else "it does not rest yet, so wait a moment"
+        if (ago := time.monotonic() - self._called) < LOOKED:
+            wrong = f"{CALLED} only {ago:.2f} s ago: look once more, and reset it then"
         if wrong:
             response.success, response.message = False, f"the arm stays stopped ({was}): {wrong}"
             self._log.warning(f"reset refused: {wrong}")

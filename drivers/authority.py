@@ -122,6 +122,11 @@ class Authority:
         if not self.latched:
             self.state, self.reason = "stopped", reason or "for no reason that was given"
 
+    def add(self, reason: str) -> None:
+        """What a person who is to reset it has to know beside the first reason."""
+        if self.latched and reason not in self.reason:
+            self.reason = f"{reason}; before that: {self.reason}"
+
     def reset(self) -> bool:
         """A person says that the arm may be armed again; whether it was latched. Nothing else changes."""
         if not self.latched:

@@ -117,6 +117,7 @@ class Ruling:
 
 PAUSE = (5, 0.2)  # periods, and [s], without a call, after which the arm has come to its setpoint
 BENT = 0.3  # so far may joints be from where they were sent and still be held there [rad]
+WENT = 0.01, 0.05  # farther from a setpoint at rest than it was before: it is not held there [m], [rad]
 HOLDABLE = 1.5  # times the lead: a measured pose farther from the setpoint is not believed
 IN_A_ROW, SHARE, WINDOW = 3, 0.2, 1.0  # rejects that stop: so many in a row, or this share of a window [s]
 
@@ -141,6 +142,8 @@ class Gate:
         self.counts: Counter[Verdict] = Counter()
         self._motion: Motion | None = None  # of the setpoint
         self._moved_at = -math.inf  # when, by the steady clock [s]
+        self._least = math.inf, math.inf  # that the arm was away from it since it rests [m], [rad]
+        self._abandoned = False  # the arm went away from it since: no controller holds it there
         self._gripper = opening  # kept over every stop, arming and hand-over: what is held must not be let go
         self._waits = ""  # what the setpoint waits for
 
@@ -224,7 +227,8 @@ class Gate:
     def _begin(self, state: ArmState, steady: float) -> Motion:
         """Where the setpoint begins: where it was sent last, which its controller may still hold, for ever.
 
-        But at the measured pose where that is so far away that no controller can be holding it there.
+        But at the measured pose where that is so far away that no controller can be holding it there, or where the arm
+        went away from it since it rests, as one does whose controller was started anew, or that is guided by hand.
         """
         last, joints = self._motion, np.array(state.joints, float)
         if last is not None and not last.rests and steady - self._moved_at < self._pause:
@@ -232,9 +236,21 @@ class Gate:
         if last is not None:
             away, turned = length(last.position - state.position), angle_between(last.turn, unit_quat(state.turn))
             bent = np.abs(last.joints - joints).max() if isinstance(last, JointMotion) else 0.0
-            if away <= self.limits.lead and turned <= self.limits.lead_turn and bent <= BENT:
+            if not self._abandoned and away <= self.limits.lead and turned <= self.limits.lead_turn and bent <= BENT:
                 return last.at_rest()
         return self._mover.begin(np.array(state.position, float), unit_quat(state.turn), joints)
+
+    def look(self, state: ArmState, now: float) -> None:
+        """At an arm whose setpoint rests, whether it may be held there still; `now` as in `check`."""
+        if self._motion is None or self._abandoned:
+            return
+        if self._wrong_with(replace(state, wrench=np.zeros(6))) or self._late(state, now):
+            self._abandoned = True  # nobody knows where it has been
+            return
+        away = length(state.position - self._motion.position)
+        turned = angle_between(unit_quat(state.turn), self._motion.turn)
+        self._least = min(self._least[0], away), min(self._least[1], turned)
+        self._abandoned = away > self._least[0] + WENT[0] or turned > self._least[1] + WENT[1]
 
     def unfit(self, state: ArmState) -> str:
         """Why the arm, as it is measured, may not be armed; "": it may."""
@@ -278,7 +294,7 @@ class Gate:
             return self._ruled(target, None, "rejected", f"'{self.holder}' commands the arm, not '{target.source}'")
         if not steady - self._moved_at < self._pause:  # nobody called: the arm has come to the setpoint
             self._motion = self._motion.at_rest()
-        self._moved_at = steady
+        self._moved_at, self._least, self._abandoned = steady, (math.inf, math.inf), False
         if not self.stopped:
             wrong, excess = self.refuses(target, state, now) or self._fast(target, steady), ""
             if not wrong:

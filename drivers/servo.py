@@ -138,6 +138,7 @@ class Servo:
         self.authority.watch(steady)
         self._watch_home(state, steady)
         if self.gate.rests:
+            self.gate.look(state, now)
             return None
         wish, self._wish = self._wish, None
         if wish is not None and not self.gate.stopped:

@@ -2,7 +2,8 @@
 
 `tests/data/made_by_0.1.tar.xz`: a store of 12 toy episodes (`collect --world toy --episodes 12 --skill 0.6`), a flow
 and a diffusion policy (`pretrain --steps 200`, MLP of width 32), an agent of each refiner (`refine --steps 500
---base-steps 100`, width 16), and the actions that each took from four starts, 25 steps long (two are played here), with one thread.
+--base-steps 100`, width 16), and the actions that each took from four starts, 25 steps long, with
+one thread (two are played here).
 """
 
 from __future__ import annotations

@@ -236,6 +236,41 @@ def test_fault_f38_an_arm_that_stands_still_stops_the_setpoint_at_the_lead_and_i
     assert world.again()
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("silent", [False, True])
+@pytest.mark.parametrize("source", ["policy", "homing"])
+def test_fault_f31_arming_alone_moves_no_arm_whose_controller_was_started_anew(profile, silent, source):
+    """It stands, or was guided, 6 cm from where its setpoint was left: within the lead, and nobody holds it there."""
+    world = Calm(profile).begin()
+    with servo_search.frozen(world.times):
+        world._call("stop")
+    world.run(200)
+    world.silent = 30 if silent else 0
+    joints = world.q + [0.0, 0.1, 0.0, 0.0, 0.0, 0.0, 0.0]
+    there = panda().pose(joints) if world.joints_sent else (world.position + [0.0, -0.06, 0.0], world.turn)
+    (world.position, world.turn), world.q = there, joints
+    world.target = joints if world.joints_sent else (world.position, world.turn.as_quat())
+    world.run(40)
+    with servo_search.frozen(world.times):
+        assert world._call("reset") and world._call(f"{source}/arm")
+    before = world.position.copy()
+    world.run(100)
+    assert np.linalg.norm(world.position - before) < (0.002 if world.joints_sent else 0.025), "but for its sag"
+
+
+def test_fault_f31_a_stop_after_a_reset_is_not_undone_by_it_and_one_more_stop_is_told():
+    """The node was held up meanwhile: both come at once, and rclpy serves first what was made first."""
+    world = Calm("cartesian_impedance").begin()
+    assert list(world.node.services).index("reset") < list(world.node.services).index("stop")
+    with servo_search.frozen(world.times):
+        world.arm_node.servo.stop("it was too fast")
+        world.run(200)
+        assert world._call("stop") and not world._call("reset")
+        assert world.stopped == "somebody called stop; before that: it was too fast"
+        world.run(60)
+        assert world._call("reset")
+
+
 def test_a_reset_is_answered_before_the_first_reading_after_a_step_of_the_clock():
     """The wrench comes last, and brings no reading by itself: the service shall not end the node."""
     world = Calm("joint_trajectory").begin()

@@ -5,8 +5,7 @@ what was done to it. It counts what breaks a law, by the law's name:
 
 - not finite; outside the box; beyond the cone; speed, acceleration and jerk of the setpoint and of its turn; where it
   was silent it begins from rest where it ended, and it ends at rest;
-- it begins elsewhere only where it was silent or stopped, at the measured pose, and only where that is farther from
-  where it ended than the lead;
+- it begins elsewhere only where it was silent or stopped, and at the measured pose;
 - joints: range, step, change of step; and the setpoint is where they bring the tool;
 - twists: speed, acceleration; zero on a state that is no number or old; and the last one that was sent is zero;
 - a setpoint farther from the measured arm than the lead for more than a second, though nobody stopped it;
@@ -126,12 +125,9 @@ class Judge:
         assert self._last is not None
         if not (self._silent or (self._stopped and not now.stopped)) or now.measured is None:
             return False
-        c, (there, facing, joints) = self.limits, now.measured
-        away = _size(there - self._last[0])
-        turned = _size(_turned(facing, self._last[1]))
-        bent = 0.0 if self._joints is None else np.abs(joints - self._joints).max()
-        near = _size(position - there) < 2 * c.acceleration * self.period**2 + SLACK
-        return bool(near and (away > c.lead - SLACK or turned > c.lead_turn - SLACK or bent > 0.3 - SLACK))
+        (there, facing, _), step = now.measured, 2 * self.period**2
+        near = _size(position - there) < step * self.limits.acceleration + SLACK
+        return near and _size(_turned(turn, facing)) < step * self.limits.turn_acceleration + SLACK
 
     def _see_rates(self, position: np.ndarray, turn: np.ndarray, scale: float) -> None:
         assert self._last is not None
