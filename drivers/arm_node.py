@@ -100,6 +100,9 @@ class ArmNode:
         if (state := self._state) is None:
             return
         self._watch(steady)
+        gate = self.servo.gate
+        if gate.stopped and not gate.rests and self._wrong_pose(state):  # no place to go to, and to hold
+            state = replace(state, position=np.full(3, np.nan))
         ruling = self.servo.tick(state, now, steady, self._is_quiet(steady))
         if ruling is not None and ruling.sent is not None:
             self.controller.send(ruling.sent, self.servo.gate.joints, state, now)

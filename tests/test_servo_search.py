@@ -271,6 +271,20 @@ def test_fault_f31_a_stop_after_a_reset_is_not_undone_by_it_and_one_more_stop_is
         assert world._call("reset")
 
 
+def test_fault_f31_a_stopped_arm_does_not_go_to_a_pose_that_its_joints_contradict():
+    """A second publisher, or an estimator's slip, 8 cm off, while it brakes."""
+    world = Calm("joint_trajectory").begin(0.1)
+    with servo_search.frozen(world.times):
+        world._call("stop")
+    far = 0.0
+    at = world.arm_node.servo.gate.setpoint.position.copy()
+    for _ in range(60):
+        world.position = world.position + [0.0, 0.0, 0.08]  # what is told; the joints say where it is
+        world.run(1)
+        far = max(far, float(np.linalg.norm(world.arm_node.servo.gate.setpoint.position - at)))
+    assert far < 0.03 and not world.judge.found
+
+
 def test_a_reset_is_answered_before_the_first_reading_after_a_step_of_the_clock():
     """The wrench comes last, and brings no reading by itself: the service shall not end the node."""
     world = Calm("joint_trajectory").begin()
