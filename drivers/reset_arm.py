@@ -72,7 +72,7 @@ def _reset(node: Node, asked: Callable[[], bool]) -> int:
     shown, said = heard[-1].message, len(heard)
     _spin(node, lambda: len(heard) > said + 1, asked, "the arm's node says nothing any more")  # not what had waited
     if heard[-1].message != shown:
-        raise RobotRLError(f"something else happened meanwhile, so it stays stopped: {heard[-1].message}")
+        raise RobotRLError(f"something else happened meanwhile, so it stays stopped: {status_of(heard[-1])[1]}")
     future = client.call_async(Trigger.Request())
     _spin(node, future.done, asked, "the arm's node did not answer")
     if not future.result().success:
