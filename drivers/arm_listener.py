@@ -10,6 +10,7 @@ import numpy as np
 from drivers.messages import pose_of, stamp_of
 from drivers.named_numbers import NamedNumbers, names_of
 from drivers.robot_file import RobotFile
+from drivers.sound import SENTENCE, excerpt
 from drivers.stamps import SYSTEM, Clocks, StampMonitor
 from drivers.subscriptions import NodeClocks, listen
 from drivers.subscriptions import told_of_qos as told_of_qos
@@ -60,7 +61,7 @@ class ArmReadings:
         self._joints = NamedNumbers(robot.joint_states, (*robot.joints, robot.gripper.joint), clocks, ahead)
         self._seen = NamedNumbers(robot.joint_states, names_of(robot, "joint_states"), clocks, ahead)
         self._pose, self._place = StampMonitor(clocks, ahead), (np.zeros(3), np.zeros(4))
-        self._frame = robot.base_frame  # of the last pose
+        self._other_frame: str | None = None  # of the last pose, where it is not the one of the robot's file
         self._wrench, self._felt = StampMonitor(clocks, np.inf), np.zeros(6)  # stamped with its arrival
         self._peak, self._reading_peak = WrenchPeak(), WrenchPeak()
 
@@ -94,12 +95,12 @@ class ArmReadings:
     def problem(self) -> str:
         """Why the arm may not be moved by what is known of it, in words; "": nothing is wrong."""
         robot, limit, latency = self._robot, self._robot.limits.age, self._robot.arm_latency
-        if self._frame != robot.base_frame:
-            return f"{robot.pose} is in the frame '{self._frame}', the robot's file says '{robot.base_frame}'"
+        if self._other_frame is not None:
+            return f"{robot.pose} is in the frame '{self._other_frame}', the robot's file says '{robot.base_frame}'"
         if wrong := self._pose.wrong(limit, None, latency):
             return f"{robot.pose} {wrong}{self._absent(robot.pose)}"
         if self._joints.values and (missing := self._joints.missing):
-            has = ", ".join(self._joints.values)
+            has = excerpt(", ".join(self._joints.values), SENTENCE)
             topics = " and ".join(topic for topic in (robot.joint_states, robot.gripper.joint_states) if topic)
             return f"{topics} lacks {', '.join(missing)}; it has {has}{self._absent(robot.gripper.joint_states)}"
         if wrong := self._joints.wrong(limit, latency):
@@ -152,8 +153,9 @@ class ArmReadings:
 
     def take_pose(self, message: Any) -> None:
         """A geometry_msgs/PoseStamped of the tool."""
-        self._frame = message.header.frame_id
-        if self._frame == self._robot.base_frame and self._pose.admit(stamp_of(message.header)) != "refused":
+        frame = message.header.frame_id
+        self._other_frame = None if frame == self._robot.base_frame else excerpt(frame)
+        if self._other_frame is None and self._pose.admit(stamp_of(message.header)) != "refused":
             self._place = pose_of(message)
             self._put_together()
 

@@ -35,6 +35,7 @@ from drivers.node_process import declare, make_node, place, spin, split_ros_argu
 from drivers.pacing import PATIENCE, Pacing
 from drivers.robot_file import RobotFile
 from drivers.servo import Servo
+from drivers.sound import SENTENCE, excerpt
 from drivers.subscriptions import controllers_of, listen, name_of
 from robot_rl.types import ArmState, RobotRLError, Target
 
@@ -173,7 +174,7 @@ class ArmNode:
 
     def _take(self, source: str, message: Any, info: dict[str, Any]) -> None:
         if message.header.frame_id != self.robot.base_frame:
-            frames = f"'{message.header.frame_id}', not '{self.robot.base_frame}'"
+            frames = f"'{excerpt(message.header.frame_id)}', not '{self.robot.base_frame}'"
             self.node.get_logger().error(f"{source}/target_pose is in the frame {frames}", throttle_duration_sec=1.0)
             return
         position, turn = pose_of(message)
@@ -282,8 +283,10 @@ class ArmNode:
         }  # fmt: skip
         level = DiagnosticStatus.WARN if values["fingers"] or values["slow"] else DiagnosticStatus.OK
         level = DiagnosticStatus.ERROR if gate.stopped else level
-        status = DiagnosticStatus(level=level, name="arm", message=gate.stopped, hardware_id=self.robot.arm)
-        status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+        status = DiagnosticStatus(
+            level=level, name="arm", message=excerpt(gate.stopped, SENTENCE), hardware_id=self.robot.arm
+        )
+        status.values = [KeyValue(key=key, value=excerpt(str(value), SENTENCE)) for key, value in values.items()]
         self._status.publish(status)
         self._beats += 1
         if self._beats % round(1.0 / STATUS) == 0:

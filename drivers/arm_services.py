@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from drivers.authority import HOMING
 from drivers.servo import Servo
+from drivers.sound import excerpt
 from robot_rl.types import RobotRLError
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class ArmServices:
         """What went wrong at the holder's; of others it is no business of this arm."""
         authority = self._arm.servo.authority
         if source == authority.holder and authority.held:
-            self._arm.servo.stop(f"'{source}' stopped it: {message.data[:LONGEST]}")
+            self._arm.servo.stop(f"'{source}' stopped it: {excerpt(message.data, LONGEST)}")
             self._arm.tell_changes()
 
     def _beat(self, message: Any) -> None:

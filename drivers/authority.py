@@ -19,6 +19,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from drivers.sound import SENTENCE, excerpt
 from robot_rl.types import RobotRLError
 
 State = Literal["idle", "armed", "commanded", "stopped"]
@@ -120,7 +121,7 @@ class Authority:
     def stop(self, reason: str) -> None:
         """For good, until `reset`. The first reason stays."""
         if not self.latched:
-            self.state, self.reason = "stopped", reason or "for no reason that was given"
+            self.state, self.reason = "stopped", excerpt(reason, SENTENCE) or "for no reason that was given"
 
     def add(self, reason: str) -> None:
         """What a person who is to reset it has to know beside the first reason."""

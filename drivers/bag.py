@@ -21,7 +21,7 @@ import numpy as np
 from drivers import bag_bounds
 from drivers.actions import action_of
 from drivers.arm_listener import HISTORY, ArmReadings
-from drivers.messages import frame_of, one_number, sound_pose_of, stamp_of, status_wrong
+from drivers.messages import frame_of, one_number, sound_pose_of, stamp_of, status_of, status_wrong
 from drivers.named_numbers import NamedNumbers, names_of
 from drivers.observer import Named, Observer, Ticker
 from drivers.robot_file import RobotFile
@@ -243,10 +243,10 @@ class Player:
             self.setpoints.add(stamp, Target(stamp, *pose, self._opening, ""))
 
     def _take_status(self, message: Any) -> None:
-        said = {v.key: v.value for v in message.values}
+        said, stopped = status_of(message)
         if status_wrong(said, ("holder", "lease")):  # old bags have no more
             return
-        self.lease = self.lease.then(message.message, said["holder"], lease_in(said), self._time)
+        self.lease = self.lease.then(stopped, said["holder"], lease_in(said), self._time)
 
     def _take_success(self, message: Any) -> None:
         self.success = message.data

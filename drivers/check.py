@@ -18,6 +18,7 @@ from drivers.graph import Endpoint as Endpoint
 from drivers.graph import Endpoints, absent, listeners
 from drivers.health import Level, StreamHealth
 from drivers.robot_file import REACH, RobotFile
+from drivers.sound import SENTENCE, excerpt
 from drivers.stamps import StampMonitor
 from robot_rl.types import ArmState, RobotRLError
 
@@ -78,7 +79,7 @@ class Heard:
     @property
     def called(self) -> str:
         """Its name; with the names that only it brings, where others are on its topic."""
-        return f"{self.name} ({', '.join(sorted(self.part)[:2])})" if self.shared else self.name
+        return f"{self.name} ({excerpt(', '.join(sorted(self.part)[:2]))})" if self.shared else self.name
 
     def held(self) -> str:
         """By the rule of `deploy` and the arm's node: how much of the time it would hold the arm, in words."""
@@ -218,7 +219,10 @@ def names_wrong(robot: RobotFile, streams: list[Heard]) -> Iterator[Finding]:
         has = [name for heard in parts for name in heard.numbers]
         known = {*has, *robot.joints, robot.gripper.joint}  # of these two arm_wrong tells
         if parts and (missing := [name for name in group.names or group.channels if name not in known]):
-            yield Level.ERROR, f"{parts[0].topic} lacks {', '.join(missing)}; it has {', '.join(has)}"
+            yield (
+                Level.ERROR,
+                f"{parts[0].topic} lacks {', '.join(missing)}; it has {excerpt(', '.join(has), SENTENCE)}",
+            )
 
 
 def commands_wrong(robot: RobotFile, topics: tuple[str, str], published: Endpoints, heard: Endpoints) -> Iterator[str]:
@@ -257,7 +261,7 @@ def _is_off(heard: Heard) -> bool:
 def _joints_wrong(robot: RobotFile, measured: Measured) -> Iterator[Finding]:
     if not measured.joints:
         return
-    has, fingers = ", ".join(measured.joints), robot.gripper
+    has, fingers = excerpt(", ".join(measured.joints), SENTENCE), robot.gripper
     if missing := [name for name in (*robot.joints, fingers.joint) if name not in measured.joints]:
         yield Level.ERROR, f"{robot.joint_states} lacks {', '.join(missing)}; it has {has}: mend the robot's file"
         return

@@ -16,11 +16,13 @@ from drivers.arm_node import SOURCES
 from drivers.check import Finding, Heard, Measured
 from drivers.check_gripper import action_wrong, actions
 from drivers.health import HealthLimits, Level, StreamHealth, camera_limits
-from drivers.messages import frame_of, pose_of, stamp_of
+from drivers.messages import frame_of, pose_of, stamp_of, status_of
+from drivers.named_numbers import LONGEST
 from drivers.node_process import LOOK, end_ros, make_node, room_for_pictures, start_ros
 from drivers.observer import oldest
 from drivers.pacing import PATIENCE
 from drivers.robot_file import CameraFile, RobotFile
+from drivers.sound import excerpt
 from drivers.subscriptions import endpoint, name_of, quality
 from robot_rl.types import CameraSpec, RobotRLError
 
@@ -133,7 +135,8 @@ class CheckListener:
         self.measured.joints |= heard.numbers
 
     def _take_pose(self, _heard: Heard, message: Any) -> None:
-        self.measured.frame = message.header.frame_id
+        frame = message.header.frame_id
+        self.measured.frame = frame if frame == self.robot.base_frame else excerpt(frame)
         self.measured.position, self.measured.turn = pose_of(message)
 
     def _take_wrench(self, _heard: Heard, message: Any) -> None:
@@ -141,8 +144,8 @@ class CheckListener:
         self.measured.wrench = np.array([force.x, force.y, force.z, torque.x, torque.y, torque.z])
 
     def _take_status(self, message: Any) -> None:
-        values = {v.key: v.value for v in message.values}
-        self.measured.arm_node = message.message if values.get("sees the arm") == "True" else "it does not see the arm"
+        values, stopped = status_of(message)
+        self.measured.arm_node = stopped if values.get("sees the arm") == "True" else "it does not see the arm"
 
 
 class Graph:
@@ -248,6 +251,8 @@ def _take_numbers(heard: Heard, message: Any) -> None:
     if not len(set(message.name)) == len(message.name) == len(message.position):
         twice = ", some of them twice," if len(set(message.name)) < len(message.name) else ""
         raise RobotRLError(f"a message has {len(message.name)} names{twice} and {len(message.position)} positions")
+    if (longest := max(map(len, message.name), default=0)) > LONGEST:
+        raise RobotRLError(f"a message brings a name of {longest} characters")
     heard.numbers = dict(zip(message.name, message.position, strict=True))
 
 

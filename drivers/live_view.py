@@ -21,7 +21,7 @@ import numpy as np
 
 from drivers import interrupts, robot_file
 from drivers.arm_listener import HISTORY
-from drivers.messages import one_number, path_of, sound_pose_of, stamp_of, status_wrong
+from drivers.messages import one_number, path_of, sound_pose_of, stamp_of, status_of, status_wrong
 from drivers.node_process import end_ros, make_node, place, split_ros_arguments, start_ros
 from drivers.robot_file import RobotFile
 from drivers.ros_robot import RosStreams, spin_in_thread
@@ -118,9 +118,9 @@ def connect(node: Node, robot: RobotFile, screen: Screen) -> LiveView:
             view.asked[name].add(stamp_of(message.header), pose[0])
 
     def take_status(message: Any) -> None:
-        status = {v.key: v.value for v in message.values}
+        status, stopped = status_of(message)
         if not status_wrong(status):
-            view.status = (status["holder"], message.message)
+            view.status = (status["holder"], stopped)
 
     for topic, name in ASKED.items():
         node.create_subscription(PoseStamped, topic, partial(take_pose, name), 1)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from drivers.dead_man import QUIET, DeadMan, Presses
+from drivers.sound import excerpt
 from drivers.teleop import HAND, DeadZone, DeviceLost, Event, Toggle
 from robot_rl.geometry import quat_inverse, quat_product, unit_quat, vector_from_quat
 
@@ -117,7 +118,7 @@ class TwistHand:
         if not np.isfinite(speed).all():
             return "the twist is no number"
         if frame not in ("", self._frame):
-            return f"the twist is in the frame '{frame}', not '{self._frame}'"
+            return f"the twist is in the frame '{excerpt(frame)}', not '{self._frame}'"
         if (np.abs(speed) > FASTEST * self._largest).any():
             return f"the twist asks for {np.abs(speed).max():.3g}; metres and radians a second are wanted"
         return ""

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from drivers.sound import UNIT, is_number, is_vector, length
+from drivers.sound import SENTENCE, UNIT, excerpt, is_number, is_vector, length
 from robot_rl.depth import millimetres
 from robot_rl.types import Frame, RobotRLError
 
 if TYPE_CHECKING:
     from builtin_interfaces.msg import Time
+    from diagnostic_msgs.msg import DiagnosticStatus
     from geometry_msgs.msg import PoseArray, PoseStamped
     from sensor_msgs.msg import Image, JointState
     from std_msgs.msg import Header
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 LAST_SECOND = 2**31  # builtin_interfaces/Time counts seconds in an int32
 DIGITS = 20  # of a number of a lease, at most: longer ones take long to read
 OPENING = re.compile(r"|-?[0-9]{1,20}([.][0-9]{1,30})?(e[-+]?[0-9]{1,2})?")  # as Python writes a float, or nothing
+PAIRS = 100  # of a status that are read: the arm's node tells 20
 READABLE = {"rgb8": 3, "bgr8": 3, "16UC1": 2, "32FC1": 4}  # bytes of a pixel
 
 
@@ -63,9 +65,8 @@ def frame_of(message: Image) -> Frame:
     """
     height, width, step = message.height, message.width, message.step
     if message.encoding not in READABLE:
-        raise RobotRLError(
-            f"pictures in '{message.encoding}' are not read: let the camera's node publish {' or '.join(READABLE)}"
-        )
+        readable, encoding = " or ".join(READABLE), excerpt(message.encoding)
+        raise RobotRLError(f"pictures in '{encoding}' are not read: let the camera's node publish {readable}")
     if not height * width:
         raise RobotRLError(f"a picture of {width} x {height} shows nothing")
     row = READABLE[message.encoding] * width  # bytes
@@ -142,6 +143,12 @@ def numbers_msg(stamp: float, names: list[str], values: np.ndarray) -> JointStat
     return message
 
 
+def status_of(message: DiagnosticStatus) -> tuple[dict[str, str], str]:
+    """The values of an `arm_status` by their keys, and why nobody commands the arm; cut, as programs tell them."""
+    values = {excerpt(pair.key): excerpt(pair.value, SENTENCE) for pair in message.values[:PAIRS]}
+    return values, excerpt(message.message, SENTENCE)
+
+
 def status_wrong(
     status: Mapping[str, str], keys: Sequence[str] = ("holder", "lease", "rests", "at home", "sees the arm")
 ) -> str:
@@ -151,4 +158,8 @@ def status_wrong(
     for key in ("lease", "armed as", "started"):
         if not (number := status.get(key, "0")).isdecimal() or len(number) > DIGITS:
             return f"its {key} is no number: {number[:DIGITS]!r}"
-    return "" if OPENING.fullmatch(opening := status.get("opening", "")) else f"its opening is no number: {opening!r}"
+    return (
+        ""
+        if OPENING.fullmatch(opening := status.get("opening", ""))
+        else f"its opening is no number: {excerpt(opening)!r}"
+    )

@@ -8,11 +8,13 @@ from typing import Any
 
 from drivers.messages import stamp_of
 from drivers.robot_file import RobotFile
+from drivers.sound import SENTENCE, excerpt
 from drivers.stamps import AHEAD, SYSTEM, Clocks, StampMonitor
 from drivers.sync import Stream
 
 TOLD = 3  # names of a part at most
 MOST = 500  # names on a topic; beyond, it is none of a robot's
+LONGEST = 250  # characters of a name; likewise
 Named = dict[str, float]
 
 
@@ -37,6 +39,9 @@ class NamedNumbers:
         if len(names) != len(message.position) or len(part) != len(names):
             twice = "" if len(part) == len(names) else ", some of them twice"
             self.malformed = f"a message has {len(names)} names{twice} and {len(message.position)} positions"
+            return False
+        if (longest := max(map(len, names), default=0)) > LONGEST:
+            self.malformed = f"it brings a name of {longest} characters"
             return False
         self.malformed = ""
         if len(self.values.keys() | part) > MOST:
@@ -97,7 +102,7 @@ class NamedNumbers:
         if not self.wanted and kept:
             stream.add(stamp_of(message.header), dict(self.values))
         elif self.missing:
-            has = f"; it has {', '.join(self.values)}" if self.values else ""
+            has = f"; it has {excerpt(', '.join(self.values), SENTENCE)}" if self.values else ""
             stream.refuse(f"{self.topic} lacks {', '.join(self.missing)}{has}")
         elif kept and self.stamp() - stream.latency != stream.newest:
             stream.add(self.stamp(), dict(self.values))
@@ -125,7 +130,7 @@ class NamedNumbers:
         if len(here) == len(self.wanted or self.values):
             return self.topic
         more = f" and {len(here) - TOLD} more" if len(here) > TOLD else ""
-        return f"{self.topic}: {', '.join(here[:TOLD])}{more}"
+        return f"{self.topic}: {excerpt(', '.join(here[:TOLD]), SENTENCE)}{more}"
 
 
 def names_of(robot: RobotFile, source: str) -> tuple[str, ...]:

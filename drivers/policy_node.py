@@ -12,7 +12,8 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from drivers.assisted import Corrector
-from drivers.node_process import make_node, spin, start_ros
+from drivers.lifecycle_requests import refuse_illegal
+from drivers.node_process import end_ros, make_node, spin, start_ros
 from drivers.real_env import RealEnv
 from drivers.robot_file import RobotFile
 from drivers.ros_arguments import told_in_a_line
@@ -150,7 +151,9 @@ def build(runner: PolicyRunner) -> LifecycleNode:
                 return TransitionCallbackReturn.ERROR
             return TransitionCallbackReturn.SUCCESS
 
-    return PolicyNode(NAME)
+    node = PolicyNode(NAME)
+    refuse_illegal(node)
+    return node
 
 
 def run(robot: RobotFile, load: Callable[[], Play], autostart: bool, aside: MakeCorrector = lambda: None) -> str:
@@ -160,10 +163,6 @@ def run(robot: RobotFile, load: Callable[[], Play], autostart: bool, aside: Make
     runner.asked = asked
     with told_in_a_line():
         node = build(runner)
-    if autostart:
-        node.trigger_configure()
-    if autostart and not runner.error:
-        node.trigger_activate()
 
     def ended() -> bool:
         over = asked() or runner.finished or (autostart and bool(runner.error))
@@ -171,5 +170,16 @@ def run(robot: RobotFile, load: Callable[[], Play], autostart: bool, aside: Make
             runner.close()
         return over
 
-    spin(node, ended)
+    try:
+        if autostart:
+            node.trigger_configure()
+        if autostart and not runner.error:
+            node.trigger_activate()
+        spin(node, ended)
+    except BaseException:  # whatever ends the process, the arm is given back before
+        try:
+            runner.close()
+        finally:
+            end_ros(node)
+        raise
     return runner.error

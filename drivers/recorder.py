@@ -26,7 +26,7 @@ import numpy as np
 from drivers import interrupts, robot_file
 from drivers.actions import action_of
 from drivers.arm_listener import HISTORY
-from drivers.messages import one_number, sound_pose_of, stamp_of, status_wrong
+from drivers.messages import one_number, sound_pose_of, stamp_of, status_of, status_wrong
 from drivers.node_process import declare, end_ros, make_node, place, split_ros_arguments, start_ros
 from drivers.observer import Clock, Observer, Ticker
 from drivers.robot_file import RobotFile
@@ -297,10 +297,10 @@ class RecorderNode:
             self._setpoints.add(stamp, Target(stamp, *pose, self._opening, ""))
 
     def _take_status(self, message: Any) -> None:
-        said = {v.key: v.value for v in message.values}
+        said, stopped = status_of(message)
         if status_wrong(said):
             return
-        lease = self.recorder.lease.then(message.message, said["holder"], lease_in(said), time.monotonic())
+        lease = self.recorder.lease.then(stopped, said["holder"], lease_in(said), time.monotonic())
         self.recorder.lease = lease
 
     def _answer(self, mark: Mark, _request: Any, response: Any) -> Any:

@@ -14,7 +14,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from drivers.messages import status_of
 from drivers.node_process import end_ros, make_node, split_ros_arguments, start_ros
+from drivers.sound import SENTENCE, excerpt
 from robot_rl.types import RobotRLError
 
 if TYPE_CHECKING:
@@ -53,11 +55,11 @@ def _reset(node: Node, asked: Callable[[], bool]) -> int:
     node.create_subscription(DiagnosticStatus, "arm_status", heard.append, 1)
     client = node.create_client(Trigger, "reset")
     _spin(node, lambda: bool(heard) and client.service_is_ready(), asked, "the arm's node says nothing here")
-    values = {v.key: v.value for v in heard[-1].values}
+    values, stopped = status_of(heard[-1])
     if values.get("needs reset") != "True":
-        print(f"the arm needs no reset: {heard[-1].message or values.get('holder', '') + ' commands it'}")
+        print(f"the arm needs no reset: {stopped or values.get('holder', '') + ' commands it'}")
         return 0
-    print(f"the arm is stopped: {heard[-1].message}")
+    print(f"the arm is stopped: {stopped}")
     print("Is the cause gone, and is everybody out of its reach? Programs that wait may move it at once.")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ours would let it go on reading
     try:
@@ -70,12 +72,12 @@ def _reset(node: Node, asked: Callable[[], bool]) -> int:
     shown, said = heard[-1].message, len(heard)
     _spin(node, lambda: len(heard) > said + 1, asked, "the arm's node says nothing any more")  # not what had waited
     if heard[-1].message != shown:
-        raise RobotRLError(f"something else happened meanwhile, so it stays stopped: {heard[-1].message}")
+        raise RobotRLError(f"something else happened meanwhile, so it stays stopped: {status_of(heard[-1])[1]}")
     future = client.call_async(Trigger.Request())
     _spin(node, future.done, asked, "the arm's node did not answer")
     if not future.result().success:
-        raise RobotRLError(future.result().message)
-    print(future.result().message)
+        raise RobotRLError(excerpt(future.result().message, SENTENCE))
+    print(excerpt(future.result().message, SENTENCE))
     return 0
 
 

@@ -15,9 +15,10 @@ import numpy as np
 
 from drivers.arm_listener import ArmListener
 from drivers.authority import HOMING, REMEDY
-from drivers.messages import numbers_msg, path_msg, pose_msg, status_wrong
+from drivers.messages import DIGITS, numbers_msg, path_msg, pose_msg, status_of, status_wrong
 from drivers.own_leases import Debt, OwnLeases
 from drivers.robot_file import RobotFile
+from drivers.sound import SENTENCE, excerpt
 from robot_rl.types import RobotRLError, Target
 
 if TYPE_CHECKING:
@@ -226,8 +227,8 @@ class RosArm:
 
     def _lease_in(self, answer: Any) -> str:
         lease: str = answer.message.partition(";")[0]
-        if not lease.isdecimal():
-            raise RobotRLError(f"the arm's node gives a lease without a number: {answer.message!r}")
+        if not lease.isdecimal() or len(lease) > DIGITS:
+            raise RobotRLError(f"the arm's node gives a lease without a number: {excerpt(answer.message)!r}")
         self._leases.hear(int(lease), True, time.monotonic())
         return lease
 
@@ -277,7 +278,7 @@ class RosArm:
         return bool(lease) and lease == self.status["lease"] and time.monotonic() - self._status_at < LATELY
 
     def _take_status(self, message: Any) -> None:
-        status, stopped = {v.key: v.value for v in message.values}, message.message
+        status, stopped = status_of(message)
         if wrong := status_wrong(status):
             self._stopped = f"its node says what nobody can read: {wrong}"
             return
@@ -317,5 +318,5 @@ def call(
         time.sleep(0.002)
     answer = future.result()
     if getattr(answer, "success", True) is not True:
-        raise RobotRLError(answer.message)
+        raise RobotRLError(excerpt(answer.message, SENTENCE))
     return answer

@@ -1,4 +1,7 @@
-"""What is wrong with one reading of an arm or one target, looked at alone; and whether a reading is of now."""
+"""What is wrong with one reading of an arm or one target, looked at alone; and whether a reading is of now.
+
+And what of a text that came over the network goes into words.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,18 @@ import numpy as np
 from robot_rl.types import ArmState, Target
 
 UNIT = 1e-3  # so far from 1 may the length of a quaternion be
+NAME = 100  # characters that are shown of a name
+SENTENCE = 1000  # ... of a reason
+
+
+def excerpt(text: str, most: int = NAME) -> str:
+    """What is shown or kept of a `text` from the network: a line of `most` characters, and how many there were.
+
+    Messages may be of any length, and go on at 10 Hz into statuses, logs and terminals. What no terminal
+    prints, it would obey: a '?' stands for it, and a space for the end of a line.
+    """
+    line = "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text[:most])
+    return line if len(text) <= most else f"{line}... ({len(text)} characters)"
 
 
 def state_wrong(state: ArmState, n: int) -> str:

@@ -116,3 +116,25 @@ def test_fault_f39_a_configure_that_fails_at_any_step_leaves_nothing_behind(monk
         runner.cleanup()
     runner.close()
     assert not made.there
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a callback failed"), KeyboardInterrupt()])
+@pytest.mark.parametrize("dies", ["spin", "trigger_configure", "trigger_activate"])
+def test_fault_f39_an_error_that_ends_the_process_lets_go_of_the_arm_before(monkeypatch, error, dies):
+    came = []
+
+    def die(*_):
+        raise error
+
+    def step(name):
+        return die if name == dies else lambda *_: came.append(name)
+
+    node = SimpleNamespace(trigger_configure=step("trigger_configure"), trigger_activate=step("trigger_activate"))
+    monkeypatch.setattr(policy_node, "start_ros", lambda: lambda: False)
+    monkeypatch.setattr(policy_node, "build", lambda _: node)
+    monkeypatch.setattr(policy_node, "spin", step("spin"))
+    monkeypatch.setattr(policy_node, "end_ros", lambda _: came.append("end ROS"))
+    monkeypatch.setattr(PolicyRunner, "close", lambda _: came.append("let go"))
+    with pytest.raises(type(error)):
+        policy_node.run(ROBOT, lambda: None, autostart=True)
+    assert came[-2:] == ["let go", "end ROS"]
