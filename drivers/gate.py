@@ -117,6 +117,7 @@ class Ruling:
 
 PAUSE = (5, 0.2)  # periods, and [s], without a call, after which the arm has come to its setpoint
 BENT = 0.3  # so far may joints be from where they were sent and still be held there [rad]
+EDGE = 0.005, 0.02  # so far outside the setpoint may begin at the nearest pose inside [m], [rad]
 WENT = 0.01, 0.05  # farther from a setpoint at rest than it was before: it is not held there [m], [rad]
 HOLDABLE = 1.5  # times the lead: a measured pose farther from the setpoint is not believed
 IN_A_ROW, SHARE, WINDOW = 3, 0.2, 1.0  # rejects that stop: so many in a row, or this share of a window [s]
@@ -233,12 +234,21 @@ class Gate:
         last, joints = self._motion, np.array(state.joints, float)
         if last is not None and not last.rests and steady - self._moved_at < self._pause:
             raise RobotRLError("the arm cannot be armed while its setpoint still moves; it brakes, so wait a moment")
-        if last is not None:
-            away, turned = length(last.position - state.position), angle_between(last.turn, unit_quat(state.turn))
-            bent = np.abs(last.joints - joints).max() if isinstance(last, JointMotion) else 0.0
-            if not self._abandoned and away <= self.limits.lead and turned <= self.limits.lead_turn and bent <= BENT:
-                return last.at_rest()
-        return self._mover.begin(np.array(state.position, float), unit_quat(state.turn), joints)
+        if last is not None and self._may_hold(state):
+            return last.at_rest()
+        position, turn = np.array(state.position, float), unit_quat(state.turn)
+        if self._kinematics is None:  # else it is where the joints are
+            position, turn = self._mover.inside(position, turn)
+        return self._mover.begin(position, turn, joints)
+
+    def _may_hold(self, state: ArmState) -> bool:
+        """Whether the arm may be held where the setpoint was sent last."""
+        last = self._motion
+        if last is None or self._abandoned:
+            return False
+        away, turned = length(last.position - state.position), angle_between(last.turn, unit_quat(state.turn))
+        bent = np.abs(last.joints - np.asarray(state.joints)).max() if isinstance(last, JointMotion) else 0.0
+        return bool(away <= self.limits.lead and turned <= self.limits.lead_turn and bent <= BENT)
 
     def look(self, state: ArmState, now: float) -> None:
         """At an arm whose setpoint rests, whether it may be held there still; `now` as in `check`."""
@@ -374,11 +384,17 @@ class Gate:
         return state_late(state, now, self.limits.age, self.limits.ahead)
 
     def _outside(self, state: ArmState) -> str:
-        """Whether the measured pose is outside: no place to begin, and no reason to jump inside."""
+        """Whether the measured pose is outside: no place to begin, and no reason to jump inside.
+
+        But for a little, as an arm that was braked at the edge is: its setpoint begins inside.
+        """
+        edge = EDGE if self._kinematics is None or self._may_hold(state) else (0.0, 0.0)
         position, tilt = np.asarray(state.position), self._mover.tilt_of(unit_quat(state.turn))
-        if (position < self._mover.low).any() or (position > self._mover.high).any():
+        if (position < self._mover.low - edge[0]).any() or (position > self._mover.high + edge[0]).any():
             return f"the tool is at {np.round(position, 3)}, outside the box; move it inside by hand"
-        return f"the tool is tilted by {tilt:.2f} rad; straighten it by hand" if tilt > self.limits.tilt else ""
+        return (
+            f"the tool is tilted by {tilt:.2f} rad; straighten it by hand" if tilt > self.limits.tilt + edge[1] else ""
+        )
 
     def _fast(self, target: Target, steady: float) -> str:
         """Whether it is, inside, too far from the setpoint for one period, and too far from the target before too."""

@@ -271,6 +271,31 @@ def test_fault_f31_a_stop_after_a_reset_is_not_undone_by_it_and_one_more_stop_is
         assert world._call("reset")
 
 
+@pytest.mark.parametrize("profile", ["cartesian_impedance", "joint_trajectory"])
+@pytest.mark.parametrize("past", [0.004, 0.02])
+def test_fault_f31_an_arm_that_was_braked_at_the_edge_can_be_reset_and_one_beyond_it_not(profile, past):
+    """It hangs a little below its setpoint, which rests at the wall."""
+    world = Calm(profile)
+    world.sag = np.zeros(3)
+    world.begin(0.05)
+    low = world.robot.limits.box_low[1]
+    while world.arm_node.servo.gate.setpoint.position[1] > low + 0.002:
+        world.way = np.array([0.0, -0.1, 0.0])
+        world.run(20)
+    with servo_search.frozen(world.times):
+        world._call("stop")
+    world.run(150)
+    world._read = lambda read=world._read: (setattr(world, "position", measured), read())
+    measured = np.array([world.position[0], low - past, world.position[2]])
+    if world.joints_sent:  # whose pose is measured for itself
+        world.arm_node._kinematics = None
+    world.run(100)
+    with servo_search.frozen(world.times):
+        assert world._call("reset") == (past < 0.005), world.stopped
+        assert world._call("policy/arm") == (past < 0.005)
+    assert (world.arm_node.servo.gate.setpoint.position >= world.robot.limits.box_low).all()
+
+
 def test_fault_f31_a_stopped_arm_does_not_go_to_a_pose_that_its_joints_contradict():
     """A second publisher, or an estimator's slip, 8 cm off, while it brakes."""
     world = Calm("joint_trajectory").begin(0.1)

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 SLACK = 1e-6  # [m], [rad] and their like a second
+EDGE = 0.009, 0.02  # between a measured pose just outside and the nearest one inside [m], [rad]
 ALONE = 3  # periods without a twist, after which the one before must have been zero
 
 
@@ -126,8 +127,8 @@ class Judge:
         if not (self._silent or (self._stopped and not now.stopped)) or now.measured is None:
             return False
         (there, facing, _), step = now.measured, 2 * self.period**2
-        near = _size(position - there) < step * self.limits.acceleration + SLACK
-        return near and _size(_turned(turn, facing)) < step * self.limits.turn_acceleration + SLACK
+        near = _size(position - there) < step * self.limits.acceleration + SLACK + EDGE[0]
+        return near and _size(_turned(turn, facing)) < step * self.limits.turn_acceleration + SLACK + EDGE[1]
 
     def _see_rates(self, position: np.ndarray, turn: np.ndarray, scale: float) -> None:
         assert self._last is not None
