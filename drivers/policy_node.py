@@ -162,7 +162,7 @@ def run(robot: RobotFile, load: Callable[[], Play], autostart: bool, aside: Make
         node = build(runner)
     if autostart:
         node.trigger_configure()
-    if autostart and not runner.error:
+    if autostart and not runner.error and not asked():
         node.trigger_activate()
 
     def ended() -> bool:
