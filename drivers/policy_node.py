@@ -173,7 +173,7 @@ def run(robot: RobotFile, load: Callable[[], Play], autostart: bool, aside: Make
     try:
         if autostart:
             node.trigger_configure()
-        if autostart and not runner.error:
+        if autostart and not runner.error and not asked():
             node.trigger_activate()
         spin(node, ended)
     except BaseException:  # whatever ends the process, the arm is given back before

@@ -333,7 +333,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         robot = robot_file.load(given.robot)
         asked = start_ros(ros)  # what it refuses is told before a store is made
-        with EpisodeStore.create(given.out, robot.spec()) as store:
+        with EpisodeStore.begun(given.out, robot.spec()) as store:
             run(robot, given.robot.name, store, asked)
     except RobotRLError as error:
         print(f"recorder: {error}", file=sys.stderr)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 LATELY = 0.3  # within so long a status of the arm's node is news [s]
 ANSWER = 5.0  # time that a service has [s]
 START = 20.0  # of the other nodes
+WORD = 2.0  # of these it is said after so long that they are waited for [s]
 WAY_HOME = 60.0
 SILENT = 1.0  # so long without a status, and the arm's node is gone [s]
 BEAT = 0.02  # between heartbeats on the way home [s]; five are missed before the arm brakes
@@ -167,6 +168,7 @@ class RosArm:
 
     def _await(self, wanted: Callable[[], bool], patience: float, what: str, latched_too: bool = False) -> None:
         begin = time.monotonic()
+        told = patience < START
         while True:
             if self._ended():
                 raise RobotRLError(f"the arm's node was not waited for any longer, to {what}")
@@ -175,11 +177,19 @@ class RosArm:
                 if wanted():
                     return
             if time.monotonic() > begin + patience:
-                why = self.stopped or f"'{self.status['holder']}' commands it"
-                words = f"{why}; {self.listener.problem}".strip("; ")
-                raise RobotRLError(f"the arm's node did not {what} within {patience:.0f} s: {words}")
+                raise RobotRLError(f"the arm's node did not {what} within {patience:.0f} s: {self._why_not()}")
+            if not told and time.monotonic() > begin + WORD:
+                told = True
+                self._node.get_logger().warning(f"waiting for the arm's node to {what}: {self._why_not()}")
             self._beat()
             time.sleep(LOOK)
+
+    def _why_not(self) -> str:
+        if self._status_at == -np.inf:
+            topic = self._node.resolve_topic_name("arm_status")
+            return f"nothing came on {topic} yet; `python -m drivers.arm_node` is to run, with this ROS_DOMAIN_ID"
+        why = self.stopped or f"'{self.status['holder']}' commands it"
+        return f"{why}; {self.listener.problem}".strip("; ")
 
     def _require_ours(self, latched_too: bool) -> None:
         """Raise where what its node says now leaves nothing to wait for."""

@@ -65,6 +65,12 @@ class SimRobotNode:
         self._connect()
         node.create_timer(self.period, self.tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
+    @property
+    def topics(self) -> list[str]:
+        """The names, with their namespace, of what is published at the servo's rate."""
+        named = [self._joints, self._pose, self._objects, self._success]
+        return [publisher.topic_name for publisher in named + ([self._wrench] if self.robot.wrench else [])]
+
     def tick(self) -> None:
         """Let the world catch up with the clock, and say how it is."""
         late = time.monotonic() - self._due
@@ -164,7 +170,9 @@ def run(robot: RobotFile, world: World, seed: int, make_view: Callable[[], View]
     asked = start_ros()
     node = make_node("sim_robot")
     cameras = SimCameras(node, robot, make_view) if simulated(robot) else None
-    SimRobotNode(node, robot, world, seed, cameras)
+    simulated_robot = SimRobotNode(node, robot, world, seed, cameras)
+    topics = ", ".join(simulated_robot.topics)
+    print(f"simulate: ready: {robot.world}, its topics {topics} at {robot.servo_rate:g} Hz; Ctrl-C ends it", flush=True)
 
     def closed() -> bool:
         if cameras is not None:

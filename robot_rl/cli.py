@@ -326,9 +326,8 @@ def evaluate(
     with nullcontext() if out is None else outputs.file(out):
         loaded = checkpoints.load_agent(agent, execute)
         spec = loaded.policy.spec
-        asked = _world_of(loaded.policy, max_steps)
-        asked = replace(asked, world=world or asked.world, arm=arm or asked.arm)
-        names = f"the checkpoint {agent}", f"the world {asked.world}"
+        asked = _asked_of(loaded.policy, world, arm, max_steps)
+        names = f"the checkpoint {agent}, of {spec.world},", f"the world {asked.world}"
         spec.require(spec_of(asked), *names, state_only=not loaded.policy.sees_images, any_limit=True)
         play = partial(checkpoints.load_agent, agent, execute)
         result = evaluating.evaluate(asked.build, play, episodes=episodes, seed=seed, workers_=workers, ray=ray)
@@ -351,6 +350,14 @@ def _world_of(policy: Policy, max_steps: int | None = None) -> WorldConfig:
     """The world that a policy was made in, with cameras where it sees pictures."""
     config = worlds.of_spec(policy.spec, max_steps)
     return config if policy.sees_images else replace(config, cameras=(), image_size=None, shadows=None)
+
+
+def _asked_of(policy: Policy, world: str | None, arm: str | None, max_steps: int | None) -> WorldConfig:
+    """The world that a policy was made in, or another that is asked for: of that only what is given is chosen."""
+    own = _world_of(policy, max_steps)
+    if world is None or world == own.world:
+        return own if arm is None else replace(own, arm=arm)
+    return WorldConfig(world, arm, max_steps=max_steps)
 
 
 def _practice(
@@ -412,13 +419,15 @@ VERBS: dict[str, Callable[..., Any]] = {
     "deploy": deploy,
     "view": view,
 }
+RESUMABLE = {"demo", "collect", "pretrain", "reward", "refine", "distil"}  # the same command goes on where it was
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; what the user can mend is said in one line. What follows --ros-args is ROS's."""
     arguments, _ = split_ros_arguments(sys.argv[1:] if arguments is None else arguments)
     verbs = {name: ranges.checked(name, verb) for name, verb in VERBS.items()}
-    return start.guarded(lambda: command_line.parsed(verbs, arguments, __doc__ or "")())
+    resumes = arguments[:1] != [] and arguments[0] in RESUMABLE
+    return start.guarded(lambda: command_line.parsed(verbs, arguments, __doc__ or "")(), resumes)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def collect(
     """
     if ray is not None:
         cluster.connect(ray).shutdown()  # before anything is written
-    with EpisodeStore.create(out, spec) as store:
+    with EpisodeStore.begun(out, spec) as store:
         attempt = 1 + max((store.read(i, images=False).meta.get("attempt", -1) for i in range(len(store))), default=-1)
         seeds = (episode_seed("collect", seed, i) for i in itertools.count(attempt))
         shown = progress("collect", episodes, len(store))

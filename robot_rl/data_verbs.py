@@ -53,7 +53,8 @@ def collect(
         workers: processes that play episodes
         keep_failures: also keep attempts that did not succeed
         ray: a Ray cluster that plays instead: auto, or HOST:PORT
-        device: a person's: keyboard, gamepad, spacemouse, joy:TOPIC, twist:TOPIC, leader:TOPIC; see docs/teleop.md
+        device: a person's: keyboard, gamepad, spacemouse, joy:TOPIC, twist:TOPIC, leader:TOPIC, web;
+            see docs/teleop.md
         robot: demonstrate on the robot of this YAML file, or on its simulated stand-in, instead of in the world
         free_gib: GiB that stay free on the store's disk, with a person
         web: how the web page is served, where it is the device
@@ -114,7 +115,8 @@ def export(store: Path, out: Path, to: imports.Format | None = None) -> None:
     Args:
         store: the store of episodes
         out: the file or folder to make
-        to: its format; where not given by its name: *.hdf5 for robomimic, *.zarr for diffusion_policy, else lerobot
+        to: its format; where not given by its name: *.hdf5 or *.h5 for robomimic, *.zarr for diffusion_policy,
+            a folder without an ending for lerobot; another ending is refused
     """
     source = EpisodeStore.open(store)
     print(f"exported {imports.export(out, source, to)} episodes to {out}")

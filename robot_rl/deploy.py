@@ -45,13 +45,15 @@ class Plan:
 
 def load(plan: Plan, spec: Spec, load_agent: Callable[..., Any]) -> Callable[[Robot, Callable[[], bool]], None]:
     """Load and warm up; raises where the checkpoint was made with another robot. Returns what plays."""
+    print(f"deploy: loading {plan.agent}", flush=True)
     agent = load_agent(plan.agent, plan.execute)
     blind = not agent.policy.sees_images
     agent.policy.spec.require(
         spec, f"the checkpoint {plan.agent}", "the robot's file", state_only=blind, any_limit=True
     )
-    with _store(plan, spec):  # one that cannot be written to is refused before anything moves
-        pass
+    with _store(plan, spec) as store:  # one that cannot be written to is refused before anything moves
+        if store is not None:
+            store.forget()
     by_the_clock = not _decides_single_actions(agent)
     if by_the_clock:
         _warm_up(agent, plan.config)
@@ -77,7 +79,7 @@ def _decides_single_actions(agent: Any) -> bool:
 
 
 def _store(plan: Plan, spec: Spec) -> AbstractContextManager[EpisodeStore | None]:
-    return nullcontext() if plan.out is None else EpisodeStore.create(plan.out, spec)
+    return nullcontext() if plan.out is None else EpisodeStore.begun(plan.out, spec)
 
 
 def _warm_up(agent: Any, config: RealtimeConfig) -> None:

@@ -21,6 +21,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +41,7 @@ class EpisodeStore:
     def __init__(self, path: Path, spec: Spec, lock: outputs.Lock | None) -> None:
         self.path, self.spec, self._lock = path, spec, lock
         self._stored = spec.action  # the ranges in which actions are stored
+        self._made: list[Path] | None = None  # the folders made for it, where `create` began it
         self._names: list[str] = []
         self._syncing = threading.Thread()
         self.refresh()
@@ -48,25 +50,42 @@ class EpisodeStore:
 
     @classmethod
     def create(cls, path: Path | str, spec: Spec) -> EpisodeStore:
-        """Open for writing: a new store, or one with the same Spec to continue. One writer at a time."""
+        """Open for writing: a new store, or one with the same Spec to continue. One writer at a time.
+
+        One that holds no episode takes the Spec of whoever writes to it: nothing in it is of another.
+        """
         path = Path(path)
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            made = outputs.folders_made(path)
             if not (path / ".zattrs").exists():
                 _require_fresh(path)
             lock = _lock(path)
         except OSError as error:
             raise RobotRLError(f"{path} cannot hold a store: {outputs.refusal(path, error)}") from error
         try:
-            if (path / ".zattrs").exists():
+            begun = not (path / ".zattrs").exists()
+            if not begun and (_names(path) or (path / "damaged").exists()):
                 _spec(path).require(spec, f"the store {path}", "this run")
-            else:
+            elif begun or _spec(path) != spec:
                 _write_root(path, spec)
             _sweep(path)
+            store = cls(path, spec, lock)
         except BaseException:
             lock.close()
             raise
-        return cls(path, spec, lock)
+        store._made = made if begun else None
+        return store
+
+    @classmethod
+    @contextmanager
+    def begun(cls, path: Path | str, spec: Spec) -> Iterator[EpisodeStore]:
+        """`create`, of which nothing is left where it ends in an error or is interrupted before there is an episode."""
+        with cls.create(path, spec) as store:
+            try:
+                yield store
+            except BaseException:
+                store.forget()
+                raise
 
     @classmethod
     def open(cls, path: Path | str) -> EpisodeStore:
@@ -177,6 +196,15 @@ class EpisodeStore:
                 time.sleep(poll)
             yield self.read(i)
             last = time.monotonic()
+
+    def forget(self) -> None:
+        """Remove the store where this process began it and it holds no episode, and close it; else only close it."""
+        if self._lock is not None and self._made is not None and not self._names:
+            _sweep(self.path)
+            for name in (".zattrs", ".zgroup", ".lock"):  # a directory without the first is no store
+                (self.path / name).unlink(missing_ok=True)
+            outputs.remove_empty(self._made)
+        self.close()
 
     def close(self) -> None:
         """Let another process write; reading still works."""

@@ -22,6 +22,9 @@ from robot_rl.video import write_video
 SATURATED = 0.999  # |action| from here on counts as the end of its range
 SATURATED_SHARE = 0.2  # warn from this share of steps on
 GAP = 1.5  # warn of readings further apart than so many control periods
+TOLERANCE = 0.01  # share of its range by which a reading may leave it: fingers give, sensors have offsets
+SELDOM = 0.001  # readings outside are not worth a warning below this share of all
+MUCH = 0.1  # but by this share of the range they are, however few
 IDLE = 0.01  # |action| below which nothing moves
 SHOWN = 6  # trajectories in a plot
 
@@ -132,10 +135,9 @@ def _oddities(kind: str, channel: Channel, column: np.ndarray) -> list[str]:
     if column.min() == column.max():
         found.append(f"{name} is always {column[0]:g}: it tells a policy nothing")
     beyond = np.maximum(column - channel.high, channel.low - column)
-    outside = np.mean(beyond > 1e-6 * (channel.high - channel.low))  # float32 rounds
-    if kind == "state" and outside > 0:
+    if kind == "state" and (often := _outside(beyond / (channel.high - channel.low))):
         found.append(
-            f"{name} leaves its range [{channel.low:g}, {channel.high:g}] {channel.unit} in {outside:.1%} of the "
+            f"{name} leaves its range [{channel.low:g}, {channel.high:g}] {channel.unit} in {often} of the "
             f"readings, by up to {beyond.max():.3g} {channel.unit}"
         )
     saturated = np.mean(np.abs(column) >= SATURATED)
@@ -143,6 +145,15 @@ def _oddities(kind: str, channel: Channel, column: np.ndarray) -> list[str]:
     if moves and saturated >= SATURATED_SHARE and column.min() != column.max():
         found.append(f"{name} is at the end of its range in {saturated:.1%} of the steps: widen its range or slow down")
     return found
+
+
+def _outside(beyond: np.ndarray) -> str:
+    """How often readings lie outside their range, by the shares `beyond` of it (N,); "": not worth a warning."""
+    outside = int(np.sum(beyond > TOLERANCE))
+    share = outside / len(beyond)
+    if share >= SELDOM:
+        return f"{share:.1%}"
+    return f"{outside} of {len(beyond)}" if beyond.max() > MUCH else ""
 
 
 def _gaps(read: dict[int, Episode], rate: float) -> list[str]:

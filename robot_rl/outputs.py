@@ -147,8 +147,8 @@ def folder(path: Path, parts: Sequence[str] = WHOLE, room: int = ROOM) -> Iterat
     with ExitStack() as stack:
         with _named(path):
             _require_outside_stores(path)
-            made = _made(path)
-            stack.callback(_remove_empty, made)
+            made = folders_made(path)
+            stack.callback(remove_empty, made)
             for part in parts:
                 if not _again[path, part]:
                     stack.enter_context(Lock(path / f".lock-{part}", path))
@@ -173,8 +173,8 @@ def new(path: Path, room: int = ROOM) -> Iterator[Path]:
             if os.path.lexists(path):
                 raise RobotRLError(f"{path} exists and is not overwritten; remove it or choose another place")
             _require_outside_stores(path)
-            made = _made(path.parent)
-            stack.callback(_remove_empty, made)
+            made = folders_made(path.parent)
+            stack.callback(remove_empty, made)
             stack.enter_context(Lock(path.with_name(f".lock-{path.name}"), path))
             if os.path.lexists(path):  # made while the lock was waited for
                 raise RobotRLError(f"{path} exists and is not overwritten; remove it or choose another place")
@@ -194,8 +194,8 @@ def file(path: Path, room: int = ROOM) -> Iterator[None]:
     with ExitStack() as stack:
         with _named(path):
             _require_outside_stores(path)
-            made = _made(path.parent)
-            stack.callback(_remove_empty, made)
+            made = folders_made(path.parent)
+            stack.callback(remove_empty, made)
             stack.enter_context(Lock(path.with_name(f".lock-{path.name}"), path))
         _require_room(path.parent, room)
         yield
@@ -248,14 +248,15 @@ def require_no_run(path: Path) -> None:
         raise RobotRLError(f"{path} is the folder of a run, which holds nothing else; {ELSEWHERE}")
 
 
-def _made(path: Path) -> list[Path]:
+def folders_made(path: Path) -> list[Path]:
     """Make the folder `path`; returns which folders there were not, the deepest first."""
     missing = [p for p in (path, *path.parents) if not os.path.lexists(p)]
     path.mkdir(parents=True, exist_ok=True)
     return missing
 
 
-def _remove_empty(folders: Sequence[Path]) -> None:
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Remove those of `folders`, the deepest first, in which nothing is."""
     for made in folders:
         try:
             made.rmdir()

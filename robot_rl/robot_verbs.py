@@ -129,8 +129,8 @@ def demonstrate(
             file = replace(robot_file.load(robot), max_steps=limit)
             asked = start_ros()
             env = stack.enter_context(ros_robot.driven(file, "teleop", asked))
-        store = stack.enter_context(EpisodeStore.create(out, env.spec))
         controls = stack.enter_context(closing(open_controls(device, env.spec, file, web)))
+        store = stack.enter_context(EpisodeStore.begun(out, env.spec))
         person = Person(controls.device, env.spec, None if file is None else file.limits)
         Collector(env, person, controls, store, SteadyClock(), wanted, asked).run()
 

@@ -23,6 +23,7 @@ from robot_rl.types import RobotRLError
 
 MARK = b"robot-rl sha256 "
 COMMENT = len(MARK) + 64
+BEGINNING = b"PK\3\4"  # of a zip
 END = b"PK\5\6"  # of a zip: 22 bytes, the last two of which are the length of the comment behind them
 MOST_NODES, DEEPEST = 1_000_000, 64  # of the plain data in a file
 ALIASES = 4  # times that the tensors of a file may show its bytes
@@ -140,12 +141,23 @@ def _require_seal(file: IO[bytes], size: int, path: Path) -> None:
     file.seek(max(size - COMMENT, 0))
     comment = file.read()
     if not comment.startswith(MARK):
+        _require_zip(file, path)
         raise RobotRLError(
             f"{path} carries no hash of its contents: it is cut or damaged, or it was made by robot-rl 0.1 or another "
             "project. If you know that it is whole: python -m robot_rl.sealed FILE"
         )
     if comment[len(MARK) :] != _hash(file, size - COMMENT).encode():
         raise RobotRLError(f"{path} is not what was written: its hash differs. Copy it again, or train it again")
+
+
+def _require_zip(file: IO[bytes], path: Path) -> None:
+    """Raise where a file has neither the beginning nor the end of a zip: it never was a checkpoint."""
+    file.seek(0)
+    if file.read(len(BEGINNING)) != BEGINNING and not zipfile.is_zipfile(file):
+        raise RobotRLError(
+            f"{path} is no checkpoint (no zip of torch.save): name a file that pretrain, refine, distil or "
+            "reward wrote, or the folder of its run"
+        )
 
 
 def _hash(file: IO[bytes], size: int) -> str:

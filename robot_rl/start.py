@@ -66,12 +66,15 @@ def open_closed() -> None:
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
 
 
-def guarded(run: Callable[[], None]) -> int:
-    """Do a verb's work; what a user can mend, or has done, is said in one line. Returns the process's exit code."""
+def guarded(run: Callable[[], None], resumes: bool = False) -> int:
+    """Do a verb's work; what a user can mend, or has done, is said in one line. Returns the process's exit code.
+
+    `resumes`: the same command again goes on where this one was stopped, and that is said.
+    """
     _received.clear()
     before = _handle(_interrupt)
     try:
-        return _guarded(run)
+        return _guarded(run, resumes)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -85,7 +88,7 @@ def _handle(handler: Any) -> dict[signal.Signals, Any]:
         return {}
 
 
-def _guarded(run: Callable[[], None]) -> int:
+def _guarded(run: Callable[[], None], resumes: bool) -> int:
     from robot_rl.types import RobotRLError
 
     code = 2
@@ -100,7 +103,7 @@ def _guarded(run: Callable[[], None]) -> int:
         _say(str(error))
     except KeyboardInterrupt:
         _handle(signal.SIG_IGN)
-        _say("interrupted; run the same command again to go on")
+        _say("interrupted" + ("; run the same command again to go on" if resumes else ""))
         code = 128 + (_received or [signal.SIGINT])[0]
     except BrokenPipeError:
         code = CLOSED

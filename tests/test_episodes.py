@@ -356,7 +356,8 @@ def test_a_malformed_episode_is_refused_before_anything_is_written(tmp_path, mes
 
 
 def test_another_spec_is_refused_with_both_sides(tmp_path):
-    EpisodeStore.create(tmp_path, SPEC).close()
+    with EpisodeStore.create(tmp_path, SPEC) as store:
+        store.append(make())
     with pytest.raises(RobotRLError, match=r"(?s)rate: .*10.0.*20.0"):
         EpisodeStore.create(tmp_path, replace(SPEC, rate=20.0))
     EpisodeStore.create(tmp_path, SPEC).close()  # and the lock is free again

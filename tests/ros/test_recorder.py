@@ -13,6 +13,7 @@ from drivers.messages import numbers_msg
 from drivers.robot_file import load
 from drivers.take import Lease
 from robot_rl.episodes import EpisodeStore
+from robot_rl.types import Episode
 from tests.ros.rig import ROBOT, Rig, robot_yaml
 
 pytestmark = pytest.mark.timeout(60)
@@ -182,11 +183,20 @@ def test_fault_f22_a_full_disk_is_refused_and_the_arm_obeys_all_the_same(node, f
     rig.close()
 
 
+def episode_of(spec):
+    nothing = np.zeros(1, np.float32)
+    obs = {"state": np.zeros((2, len(spec.state)), np.float32), "stamp/state": np.arange(2) / spec.rate}
+    obs |= {f"image/{c.name}": np.zeros((2, *c.shape), c.dtype) for c in spec.cameras}
+    action = np.zeros((1, len(spec.action)), np.float32)
+    return Episode(obs, action, nothing, nothing, np.zeros(1, bool), False, True)
+
+
 def test_a_store_of_another_robot_and_a_limit_that_is_none_are_refused(start, tmp_path):
     with_limit = start("-p", "free_gib:=-1.0")
     assert with_limit.wait(20) == 2 and "free_gib takes" in with_limit.log.read_text()
     other = replace(load(tmp_path / "robot.yaml"), rate=10.0).spec()
-    EpisodeStore.create(tmp_path / "other", other).close()
+    with EpisodeStore.create(tmp_path / "other", other) as store:
+        store.append(episode_of(other))
     process = start(out="other")
     assert process.wait(20) == 2
     assert "this run has 20.0" in process.log.read_text() and "has 10.0" in process.log.read_text()
