@@ -213,6 +213,7 @@ class ArmNode:
         if wrong := self.authority.refuses(source):
             raise RobotRLError(wrong)
         if wrong := self.unready():
+            self.check_graph()  # what forbids this one may forbid the one that holds it too
             raise RobotRLError(f"the arm cannot be armed: {wrong}")
         self.servo.arm(source, self.listener.newest, self.now(), steady)
         self._openings.clear()

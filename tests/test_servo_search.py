@@ -296,6 +296,15 @@ def test_fault_f31_an_arm_that_was_braked_at_the_edge_can_be_reset_and_one_beyon
     assert (world.arm_node.servo.gate.setpoint.position >= world.robot.limits.box_low).all()
 
 
+def test_fault_f13_who_is_refused_for_a_second_writer_has_the_one_that_holds_it_stopped(monkeypatch):
+    """Else the refused program ends and lets go, and nothing of the second writer latches."""
+    world = Calm("cartesian_impedance").begin()
+    monkeypatch.setattr(arm_node, "publisher_names", lambda _, topic: ["/arm_node", "/other"][: 1 + ("sink" in topic)])
+    with servo_search.frozen(world.times):
+        assert not world._call("teleop/arm")
+    assert "2 publish on sink: /arm_node, /other" in world.stopped and world.arm_node.authority.latched
+
+
 def test_fault_f31_a_stopped_arm_does_not_go_to_a_pose_that_its_joints_contradict():
     """A second publisher, or an estimator's slip, 8 cm off, while it brakes."""
     world = Calm("joint_trajectory").begin(0.1)
