@@ -30,6 +30,7 @@ from tests.test_agents import AGENTS
 from tests.test_dsrl import replay_of
 
 ROOT = Path(__file__).parents[1]
+KILLS = 10
 CONFIG = RefineConfig(steps=3000, base_steps=500, first_updates=300, utd=2, threads=1, lead=100)
 RUN = """
 import sys
@@ -62,20 +63,20 @@ def start(role, *places):
     return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
 
 
-def test_killed_twenty_times_the_run_completes_and_no_episode_is_lost_or_doubled(toy_demos, toy_policy, tmp_path):
+def test_killed_ten_times_the_run_completes_and_no_episode_is_lost_or_doubled(toy_demos, toy_policy, tmp_path):
     out, rng, kills = tmp_path / "run", np.random.default_rng(0), 0
     processes = {role: start(role, out, toy_demos, toy_policy) for role in ("actor", "learner")}
     deadline = time.monotonic() + 500
     while (running := [r for r, p in processes.items() if p.poll() is None]) and time.monotonic() < deadline:
-        time.sleep(rng.uniform(1.5, 3.5) if kills < 20 else 0.5)
-        if kills < 20:
+        time.sleep(rng.uniform(1.5, 3.5) if kills < KILLS else 0.5)
+        if kills < KILLS:
             victim = running[rng.integers(len(running))]
             if processes[victim].poll() is None:
                 processes[victim].kill()
                 processes[victim].wait()
                 processes[victim] = start(victim, out, toy_demos, toy_policy)
                 kills += 1
-    assert [p.wait() for p in processes.values()] == [0, 0] and kills == 20
+    assert [p.wait() for p in processes.values()] == [0, 0] and kills == KILLS
     store = EpisodeStore.open(out / "episodes")
     assert [e.meta["seed"] for e in store] == [practice_seed(CONFIG, i) for i in range(len(store))]
     told = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
