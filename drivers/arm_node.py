@@ -27,12 +27,13 @@ from drivers.arm_listener import ArmListener
 from drivers.arm_services import ArmServices
 from drivers.authority import HOMING, Authority
 from drivers.clocks import STEP, StepWatch, read_together
+from drivers.consistent import PATIENCE
 from drivers.controllers import controller_for
 from drivers.gate import Gate, Ruling
 from drivers.gripper import gripper_for
 from drivers.messages import numbers_msg, pose_msg, pose_of, stamp_of
 from drivers.node_process import declare, make_node, place, spin, split_ros_arguments, start_ros
-from drivers.pacing import PATIENCE, Pacing
+from drivers.pacing import Pacing
 from drivers.robot_file import RobotFile
 from drivers.servo import Servo
 from drivers.sound import SENTENCE, excerpt
@@ -181,9 +182,9 @@ class ArmNode:
         target = Target(stamp_of(message.header), position, turn, self._openings.get(source), source)
         if not self._of_another(target, info["publication_sequence_number"]):
             self.servo.offer(target, self.now(), time.monotonic())
-        if wrong := self.servo.not_taken:
-            words = f"{source}/target_pose does not take the arm from '{self.authority.holder}': {wrong}"
-            self.node.get_logger().error(words, throttle_duration_sec=1.0)
+            if wrong := self.servo.not_taken:
+                words = f"{source}/target_pose does not take the arm from '{self.authority.holder}': {wrong}"
+                self.node.get_logger().error(words, throttle_duration_sec=1.0)
         self.tell_changes()
 
     def _of_another(self, wish: Target, number: int | None) -> bool:

@@ -15,12 +15,12 @@ from drivers.arm_listener import OFTEN
 from drivers.arm_node import SOURCES
 from drivers.check import Finding, Heard, Measured
 from drivers.check_gripper import action_wrong, actions
+from drivers.consistent import PATIENCE
 from drivers.health import HealthLimits, Level, StreamHealth, camera_limits
 from drivers.messages import frame_of, pose_of, stamp_of, status_of
-from drivers.named_numbers import LONGEST
+from drivers.named_numbers import malformed
 from drivers.node_process import LOOK, end_ros, make_node, room_for_pictures, start_ros
 from drivers.observer import oldest
-from drivers.pacing import PATIENCE
 from drivers.robot_file import CameraFile, RobotFile
 from drivers.sound import excerpt
 from drivers.subscriptions import endpoint, name_of, quality
@@ -248,11 +248,8 @@ def _camera_limits(camera: CameraFile) -> HealthLimits:
 
 
 def _take_numbers(heard: Heard, message: Any) -> None:
-    if not len(set(message.name)) == len(message.name) == len(message.position):
-        twice = ", some of them twice," if len(set(message.name)) < len(message.name) else ""
-        raise RobotRLError(f"a message has {len(message.name)} names{twice} and {len(message.position)} positions")
-    if (longest := max(map(len, message.name), default=0)) > LONGEST:
-        raise RobotRLError(f"a message brings a name of {longest} characters")
+    if wrong := malformed(message):
+        raise RobotRLError(wrong)
     heard.numbers = dict(zip(message.name, message.position, strict=True))
 
 

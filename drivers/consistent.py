@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from drivers.robot_file import RobotFile, StateGroup
 
 HOME = 0.005, 0.02  # so far is home inside box [m] and cone [rad]: it is armed from where it is measured there
-PERIODS = 1.4  # of the policy; after these an arm that nobody says anything to brakes, as drivers/pacing.py has it
+PATIENCE = 1.4  # periods of the policy; whoever says nothing for so long is not followed until the next word
 TOPIC = re.compile(r"[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*")
 OURS = ("setpoint", "setpoint_gripper", "arm_status", "diagnostics", "joy", "stop", "world/success", "recorder/status")
 SYSTEM = ("rosout", "parameter_events", "clock", "tf", "tf_static", "robot_description")
@@ -91,8 +91,8 @@ def _motion(robot: RobotFile) -> Iterator[str]:
 
 def _times(robot: RobotFile) -> Iterator[str]:
     c, period = robot.limits, 1.0 / robot.rate
-    if c.age < PERIODS * period:
-        yield f"limits.age {c.age:g} s is below {PERIODS} periods of the policy, at its rate of {robot.rate:g} Hz"
+    if c.age < PATIENCE * period:
+        yield f"limits.age {c.age:g} s is below {PATIENCE} periods of the policy, at its rate of {robot.rate:g} Hz"
     if c.ahead >= c.age:
         yield f"limits.ahead {c.ahead:g} s is no shorter than limits.age {c.age:g} s"
     late = {"arm_latency": robot.arm_latency}

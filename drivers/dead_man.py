@@ -42,7 +42,7 @@ class DeadMan:
 
     def report(self, at: float, held: bool, motion: np.ndarray, not_at_rest: str = "") -> None:
         """Take what the device said at `at`: its dead-man, its motion (6,) in [-1, 1], and what is not at rest."""
-        self._watch(at)
+        self.watch(at)
         self._heard = max(self._heard, at)
         if motion.shape != (HAND - 1,) or not (np.abs(motion) <= 1.0 + 1e-6).all():  # false for NaN too
             self.doubt("a number that is none, or beyond 1")
@@ -71,12 +71,13 @@ class DeadMan:
 
     def motion(self, now: float) -> np.ndarray | None:
         """(6,) in [-1, 1]; None: the dead-man is up. Raises `DeviceSilent` from a loss in the hand until it is up."""
-        self._watch(now)
+        self.watch(now)
         if self._lost:
             raise DeviceSilent(self._lost)
         return self._motion
 
-    def _watch(self, now: float) -> None:
+    def watch(self, now: float) -> None:
+        """Notice a silence until `now`, whatever is reported after it."""
         silent = now - self._heard
         if silent > QUIET and self.held:
             self.lose(f"nothing came on {self._name} for {silent:.2f} s")

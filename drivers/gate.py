@@ -392,9 +392,8 @@ class Gate:
         position, tilt = np.asarray(state.position), self._mover.tilt_of(unit_quat(state.turn))
         if (position < self._mover.low - edge[0]).any() or (position > self._mover.high + edge[0]).any():
             return f"the tool is at {np.round(position, 3)}, outside the box; move it inside by hand"
-        return (
-            f"the tool is tilted by {tilt:.2f} rad; straighten it by hand" if tilt > self.limits.tilt + edge[1] else ""
-        )
+        tilted = tilt > self.limits.tilt + edge[1]
+        return f"the tool is tilted by {tilt:.2f} rad; straighten it by hand" if tilted else ""
 
     def _fast(self, target: Target, steady: float) -> str:
         """Whether it is, inside, too far from the setpoint for one period, and too far from the target before too."""

@@ -158,8 +158,5 @@ def status_wrong(
     for key in ("lease", "armed as", "started"):
         if not (number := status.get(key, "0")).isdecimal() or len(number) > DIGITS:
             return f"its {key} is no number: {number[:DIGITS]!r}"
-    return (
-        ""
-        if OPENING.fullmatch(opening := status.get("opening", ""))
-        else f"its opening is no number: {excerpt(opening)!r}"
-    )
+    opening = status.get("opening", "")
+    return "" if OPENING.fullmatch(opening) else f"its opening is no number: {excerpt(opening)!r}"

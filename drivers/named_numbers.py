@@ -36,14 +36,9 @@ class NamedNumbers:
         """A sensor_msgs/JointState; whether it was kept."""
         names = [str(name) for name in message.name]
         part = frozenset(names)
-        if len(names) != len(message.position) or len(part) != len(names):
-            twice = "" if len(part) == len(names) else ", some of them twice"
-            self.malformed = f"a message has {len(names)} names{twice} and {len(message.position)} positions"
+        self.malformed = malformed(message)
+        if self.malformed:
             return False
-        if (longest := max(map(len, names), default=0)) > LONGEST:
-            self.malformed = f"it brings a name of {longest} characters"
-            return False
-        self.malformed = ""
         if len(self.values.keys() | part) > MOST:
             self.malformed = f"it brings more than {MOST} names"
             return False
@@ -131,6 +126,16 @@ class NamedNumbers:
             return self.topic
         more = f" and {len(here) - TOLD} more" if len(here) > TOLD else ""
         return f"{self.topic}: {excerpt(', '.join(here[:TOLD]), SENTENCE)}{more}"
+
+
+def malformed(message: Any) -> str:
+    """Why a sensor_msgs/JointState does not say one number for each of its names; "": it does."""
+    names, positions = message.name, message.position
+    if not len(set(names)) == len(names) == len(positions):
+        twice = ", some of them twice," if len(set(names)) < len(names) else ""
+        return f"a message has {len(names)} names{twice} and {len(positions)} positions"
+    longest = max(map(len, names), default=0)
+    return f"a message brings a name of {longest} characters" if longest > LONGEST else ""
 
 
 def names_of(robot: RobotFile, source: str) -> tuple[str, ...]:

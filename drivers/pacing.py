@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from drivers.arm_listener import ArmReadings
 from drivers.clocks import Pace
+from drivers.consistent import PATIENCE
 from drivers.robot_file import RobotFile
-
-PATIENCE = 1.4  # periods of the policy; whoever says nothing for so long is not followed until the next word
 
 
 class Pacing:

@@ -13,6 +13,7 @@ import numpy as np
 from drivers.dead_man import QUIET
 from drivers.message_hands import RESTS, JoyHand, LeaderHand, TwistHand
 from drivers.messages import stamp_of
+from drivers.named_numbers import malformed
 from drivers.robot_file import RobotFile
 from drivers.subscriptions import listen, why_silent
 from drivers.teleop import DeviceLost, Event
@@ -308,11 +309,10 @@ class Leader:
         if not came or came[-1].trouble:
             return
         said = came[-1]
-        names, positions = said.message.name, said.message.position
-        if not len(set(names)) == len(names) == len(positions):
-            self._hand.dead_man.doubt(f"it names {len(names)} joints, and has {len(positions)} positions")
+        if wrong := malformed(said.message):
+            self._hand.dead_man.doubt(wrong)
             return
-        named = dict(zip(names, positions, strict=True))
+        named = dict(zip(said.message.name, said.message.position, strict=True))
         joints = np.array([named.get(name, np.nan) for name in self._robot.joints])
         if not np.isfinite(joints).all():
             self._hand.dead_man.doubt(f"joints are missing or no number; it wants {', '.join(self._robot.joints)}")

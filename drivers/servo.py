@@ -72,7 +72,7 @@ class Servo:
         self._wish: Target | None = None  # not ruled on yet
         self.since = -np.inf  # the hand-over, by the stamps [s]: no wish from before it is taken
         self._fresh = True  # nothing was ruled on since
-        self.not_taken = ""
+        self.not_taken = ""  # why the last wish that was offered did not take the arm over
 
     @property
     def leases(self) -> int:

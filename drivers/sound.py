@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from robot_rl.start import plain
 from robot_rl.types import ArmState, Target
 
 UNIT = 1e-3  # so far from 1 may the length of a quaternion be
@@ -22,7 +23,7 @@ def excerpt(text: str, most: int = NAME) -> str:
     Messages may be of any length, and go on at 10 Hz into statuses, logs and terminals. What no terminal
     prints, it would obey: a '?' stands for it, and a space for the end of a line.
     """
-    line = "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text[:most])
+    line = plain("".join(" " if c.isspace() else c for c in text[:most]))
     return line if len(text) <= most else f"{line}... ({len(text)} characters)"
 
 

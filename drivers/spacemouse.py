@@ -68,14 +68,16 @@ class SpaceMouse:
         self._mouse.close()
 
     def _look(self) -> None:
-        """Take all reports that came. How old they are is not known where nobody looked for long."""
+        """Take all reports that came. When is not known: they count as of the look before, and bridge no silence."""
         now = self._now()
-        unseen, self._looked = now - self._looked, now
+        since, self._looked = self._looked, now
+        unseen = now - since
         if unseen > QUIET and self._dead_man.held:
             self._dead_man.doubt(f"nobody looked at it for {unseen:.1f} s")
+        self._dead_man.watch(now)
         for state in self._reports():
             self._heard = now
-            self._hear(now, state)
+            self._hear(since, state)
             if unseen > QUIET:
                 self._dead_man.doubt(f"nobody looked at it for {unseen:.1f} s")
         if self._rests and now - self._heard > QUIET:
@@ -95,7 +97,7 @@ class SpaceMouse:
         except HIDException as error:
             raise DeviceLost(f"{self.name} was unplugged: {error}") from error
 
-    def _hear(self, now: float, state: Any) -> None:
+    def _hear(self, at: float, state: Any) -> None:
         axes = np.array([state.x, state.y, state.z, state.roll, state.pitch, state.yaw], float)
         if not (np.abs(axes) <= LARGEST).all():  # false for NaN too
             self._rests = 0
@@ -103,11 +105,11 @@ class SpaceMouse:
             return
         motion = self._zone(axes)
         self._rests = 0 if self._zone.moves else self._rests + 1
-        self._dead_man.report(now, self._zone.moves, motion, "" if self._rests > 1 else NOT_AT_REST)
+        self._dead_man.report(at, self._zone.moves, motion, "" if self._rests > 1 else NOT_AT_REST)
         if self._presses(frozenset(i for i, down in enumerate(state.buttons) if down)) & {0} and self._dead_man.ready:
             self._grip.press(True)
             self._grip.press(False)
-            self._fingers_until = now + QUIET
+            self._fingers_until = at + QUIET
 
 
 def _open(index: int | None) -> Any:

@@ -426,7 +426,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one verb; what the user can mend is said in one line. What follows --ros-args is ROS's."""
     arguments, _ = split_ros_arguments(sys.argv[1:] if arguments is None else arguments)
     verbs = {name: ranges.checked(name, verb) for name, verb in VERBS.items()}
-    resumes = arguments[:1] != [] and arguments[0] in RESUMABLE
+    resumes = bool(arguments) and arguments[0] in RESUMABLE
     return start.guarded(lambda: command_line.parsed(verbs, arguments, __doc__ or "")(), resumes)
 
 

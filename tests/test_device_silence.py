@@ -292,24 +292,37 @@ def test_fault_f37_silence_lets_go_in_time_and_for_good(new_rig, request):
     assert 0.1 < took <= LET_GO + 1e-9
     if isinstance(rig, KeyboardRig):
         return
-    for _ in range(20):  # it comes back as it was
+    moves_only_once_it_was_let_go(rig, reports=20)  # it comes back as it was
+
+
+def moves_only_once_it_was_let_go(rig, reports):
+    for _ in range(reports):
         rig.push()
         assert elapse(rig, 0.05) < 0
     settle(rig)
     rig.push()
     assert moves(rig)
+
+
+def test_fault_f37_reports_that_waited_while_nobody_looked_are_no_news(monkeypatch):
+    """They wait in the kernel without a time: 0.32 s after the last one nothing moves, however late it was read."""
+    rig = SpaceMouseRig(monkeypatch)
+    settle(rig)
+    rig.push()
+    assert moves(rig)
+    rig.now += LOOK
+    rig.push()
+    for wait in (0.2, 0.12):
+        rig.now += wait
+        moved = moves(rig)
+    assert not moved
 
 
 def test_fault_f37_a_device_that_begins_with_its_dead_man_down_moves_nothing(new_rig):
     rig = new_rig()
     if isinstance(rig, KeyboardRig):
         return
-    for _ in range(40):
-        rig.push()
-        assert elapse(rig, 0.05) < 0
-    settle(rig)
-    rig.push()
-    assert moves(rig)
+    moves_only_once_it_was_let_go(rig, reports=40)
 
 
 def test_fault_f37_garbage_in_the_hand_lets_go_until_it_was_let_go(new_rig):
@@ -322,12 +335,7 @@ def test_fault_f37_garbage_in_the_hand_lets_go_until_it_was_let_go(new_rig):
         assert moves(rig)
         rig.garbage(i)
         assert not moves(rig)
-        for _ in range(5):
-            rig.push()
-            assert elapse(rig, 0.05) < 0
-        settle(rig)
-        rig.push()
-        assert moves(rig)
+        moves_only_once_it_was_let_go(rig, reports=5)
 
 
 @pytest.mark.parametrize("kind", ["joy", "twist", "leader", "spacemouse", "web"])

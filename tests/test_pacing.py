@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from drivers.authority import Authority
 from drivers.clocks import Pace
-from drivers.pacing import PATIENCE, Pacing
+from drivers.consistent import PATIENCE
+from drivers.pacing import Pacing
 from robot_rl.types import RobotRLError
 from tests.benchmarks.fake_ros import Times
 from tests.lockstep import DOWN, MIDDLE
